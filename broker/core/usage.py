@@ -1,0 +1,53 @@
+"""What a lease used. Both ends are kept as bounds, because the provider's clock is not ours."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from enum import StrEnum
+
+from broker.core.money import cost
+
+
+class UsageKind(StrEnum):
+    START = "start"
+    END = "end"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageEvent:
+    """Billing of a lease's instance began or ended, somewhere in [`not_before`, `not_after`]."""
+
+    lease_id: str
+    kind: UsageKind
+    not_before: datetime
+    not_after: datetime
+    price_per_hour: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostBounds:
+    """The provider's bill for one lease lies in [`low`, `high`]."""
+
+    low: Decimal
+    high: Decimal
+    currency: str
+
+
+def bounds(start: UsageEvent, end: UsageEvent | None, now: datetime, granularity: timedelta) -> CostBounds:
+    """Bounds of one lease's cost when the provider bills begun units of `granularity`; `end` None: still running."""
+    last_low = end.not_before if end else now
+    last_high = end.not_after if end else now
+    low = max(timedelta(0), last_low - start.not_after)
+    high = max(timedelta(0), last_high - start.not_before)
+    return CostBounds(
+        low=cost(start.price_per_hour, _billed_seconds(low, granularity)),
+        high=cost(start.price_per_hour, _billed_seconds(high, granularity)),
+        currency=start.currency,
+    )
+
+
+def _billed_seconds(used: timedelta, granularity: timedelta) -> Decimal:
+    unit = Decimal(str(granularity.total_seconds()))
+    units = (Decimal(str(used.total_seconds())) / unit).to_integral_value(rounding=ROUND_CEILING)
+    return units * unit
