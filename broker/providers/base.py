@@ -1,0 +1,35 @@
+"""What an adapter owes. `providers/README.md` says it in prose; `tests/contract/` checks it."""
+
+from typing import Protocol
+
+from broker.core.offers import Instance, InstanceSpec, Offer
+
+
+class Provider(Protocol):
+    """One credential at one provider. Every method may raise the `ProviderError`s of `broker.core.errors`."""
+
+    name: str
+    """The credential's name in the configuration."""
+    visibility_lag_seconds: float
+    """How long a created instance may be missing from `instances()`."""
+    bill_granularity_seconds: int
+    """The provider bills begun units of this length."""
+    power_off_stops_billing: bool
+
+    def offers(self) -> list[Offer]:
+        """Everything this credential could buy, sold-out types included (`available=False`)."""
+
+    def create(self, spec: InstanceSpec) -> Instance:
+        """Buy. OutcomeUnknown: it may have happened; list by label before buying again."""
+
+    def delete(self, instance_id: str) -> None:
+        """Ask for the end. InstanceNotFound: it is gone. Returning means asked, not gone."""
+
+    def instance(self, instance_id: str) -> Instance:
+        """InstanceNotFound: it is gone."""
+
+    def instances(self) -> list[Instance]:
+        """Every living instance of the credential, ours and others'."""
+
+    def create_wait_seconds(self) -> float:
+        """How long until our own rate limit lets the next create through; 0: now."""
