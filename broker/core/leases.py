@@ -43,7 +43,7 @@ HOLDS_NODE = frozenset({S.REQUESTED, S.LAUNCHING, S.BOOTSTRAPPING, S.READY, S.DR
 class Lease:
     """One row of the ledger. Fields from `provider` on are None until an offer is chosen.
 
-    `request_id` groups the attempts behind one call of ResumeProgram, `attempt` numbers them from 1.
+    `request_id` groups the attempts behind one call of ResumeProgram, made at `requested_at`; `attempt` numbers them from 1.
     `deadline` is when Slurm gives the node up (ResumeTimeout). `not_before`: no step before this time (back-off).
     """
 
@@ -54,6 +54,7 @@ class Lease:
     state_since: datetime
     version: int
     created_at: datetime
+    requested_at: datetime
     deadline: datetime
     request_id: str
     attempt: int
@@ -91,7 +92,9 @@ def new_lease_id() -> str:
     return "l" + secrets.token_hex(5)
 
 
-_LABEL = re.compile(r"^broker-(?P<cluster>[a-z0-9][a-z0-9-]{0,30}[a-z0-9]|[a-z0-9])-(?P<lease>l[0-9a-f]{10})-e(?P<epoch>\d+)$")
+_LABEL = re.compile(
+    r"^broker-(?P<cluster>[a-z0-9][a-z0-9-]{0,30}[a-z0-9]|[a-z0-9])-(?P<lease>l[0-9a-f]{10})-e(?P<epoch>\d+)$"
+)
 
 
 def label_for(cluster: str, lease_id: str, epoch: int) -> str:

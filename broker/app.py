@@ -1,0 +1,179 @@
+"""Composition root: settings in, wired parts out. The one module that knows all the others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from broker import __version__
+from broker.api.app import create_app
+from broker.config import Settings
+from broker.core.errors import ConfigError
+from broker.core.leases import Lease
+from broker.db.engine import open_ledger
+from broker.privileged.client import PrivilegedClient
+from broker.providers.base import Provider
+from broker.providers.registry import MAKERS
+from broker.provisioning.bundle import Bundle, find_bundle
+from broker.provisioning.keys import client_key
+from broker.provisioning.ssh import open_shell
+from broker.provisioning.steps import JoinPlan
+from broker.reconcile import attend, bootstrap, join, launch, refresh_offers, release, renew
+from broker.reconcile.driver import Activity, Driver, Task
+from broker.reconcile.sweep import Sweep
+from broker.reconcile.world import Site, World
+from broker.services.nodes import Intents
+from broker.services.operations import Operations
+from broker.slurm.client import CommandClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """The daemon's parts, wired and not yet started."""
+
+    api: FastAPI
+    driver: Driver
+    engine: Engine
+    knock: Path
+    socket: Path
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
+    """Wire the daemon. ConfigError: something the configuration names is missing on this machine."""
+    state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
+    engine = open_ledger(f"sqlite:///{state / 'broker.db'}")
+    key_file, public_key = client_key(state / "ssh")
+    bundle = find_bundle(settings.node.bundle_dir)
+    providers = _providers(settings, clock)
+    net = PrivilegedClient(run / "net.sock")
+    as_user = PrivilegedClient(run / "as-user.sock")
+    slurm = CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s)
+    driver: Driver | None = None
+
+    def nudge() -> None:
+        if driver is not None:
+            driver.nudge()
+
+    site = Site(
+        cluster=settings.site.cluster,
+        shapes={shape.name: shape for shape in settings.shapes},
+        addresses=settings.overlay.addresses(),
+        limits=settings.limits,
+        trusted=frozenset(name for name, p in settings.providers.items() if p.trusted),
+        boot_timeout={name: timedelta(seconds=p.boot_timeout_s) for name, p in settings.providers.items()},
+        ssh_port={name: p.ssh_port for name, p in settings.providers.items()},
+        ssh_user=settings.node.ssh_user,
+        ssh_key_file=key_file,
+        ssh_public_key=public_key,
+        dead_man=timedelta(seconds=settings.node.dead_man_s),
+        lease_logs=state / "leases",
+        jobs_folder=spool / "jobs",
+    )
+    world = World(
+        site=site,
+        engine=engine,
+        providers=providers,
+        slurm=slurm,
+        net=net,
+        as_user=as_user,
+        open_shell=open_shell,
+        clock=clock,
+        join_plan=_join_planner(settings, site, bundle, net),
+        nudge=nudge,
+    )
+    intents = Intents(
+        spool / "intents",
+        engine,
+        {f"{shape.name}-{number}": shape.name for shape in settings.shapes for number in range(1, shape.nodes + 1)},
+        timedelta(seconds=settings.slurm.resume_timeout_s),
+        clock,
+    )
+    driver = Driver(_activities(world, intents), clock)
+    operations = Operations(
+        engine=engine,
+        slurm=slurm,
+        clock=clock,
+        version=__version__,
+        cluster=settings.site.cluster,
+        addresses=site.addresses,
+        granularity={name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()},
+        lease_logs=site.lease_logs,
+        ssh=lambda lease: (site.ssh_port.get(lease.provider or "", 22), site.ssh_user, site.ssh_key_file),
+        health=driver.health,
+        nudge=nudge,
+    )
+    return App(
+        api=create_app(operations, settings.site.operator_uids()),
+        driver=driver,
+        engine=engine,
+        knock=spool / "knock",
+        socket=run / "api.sock",
+    )
+
+
+def _activities(world: World, intents: Intents) -> list[Activity]:
+    """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
+    sweep = Sweep(world, grace=timedelta(seconds=60))
+
+    def take_intents() -> list[Task]:
+        if intents.take():
+            world.nudge()
+        return []
+
+    return [
+        Activity(name="intents", interval_seconds=1.0, find=take_intents),
+        Activity(name="launch", interval_seconds=0.5, find=lambda: launch.find(world)),
+        Activity(name="bootstrap", interval_seconds=0.25, find=lambda: bootstrap.find(world)),
+        Activity(name="join", interval_seconds=0.25, find=lambda: join.find(world)),
+        Activity(name="attend", interval_seconds=1.0, find=lambda: attend.find(world)),
+        Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
+        Activity(
+            name="renew",
+            interval_seconds=world.site.dead_man.total_seconds() / 3,
+            find=lambda: renew.find(world),
+            nudged=False,
+        ),
+        Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
+        Activity(name="sweep", interval_seconds=30.0, find=sweep.find, nudged=False),
+    ]
+
+
+def _join_planner(
+    settings: Settings, site: Site, bundle: Bundle, net: PrivilegedClient
+) -> Callable[[Lease], JoinPlan]:
+    def plan(lease: Lease) -> JoinPlan:
+        hub = net.hub()
+        return JoinPlan(
+            node=lease.node,
+            shape=site.shapes[lease.shape],
+            address=site.addresses[lease.node],
+            cidr=settings.overlay.cidr,
+            mtu=settings.overlay.mtu,
+            interface=settings.overlay.interface,
+            hub=settings.overlay.hub,
+            hub_public_key=hub.public_key,
+            hub_endpoint=settings.overlay.endpoint,
+            bundle=bundle,
+            munge_key=settings.node.munge_key.read_bytes() if lease.provider in site.trusted else None,
+            dead_man=site.dead_man,
+        )
+
+    return plan
+
+
+def _providers(settings: Settings, clock: Callable[[], datetime]) -> dict[str, Provider]:
+    providers = {}
+    for name, wanted in settings.providers.items():
+        if wanted.kind not in MAKERS:
+            raise ConfigError(f"[provider.{name}] kind = {wanted.kind!r}: known kinds are {', '.join(sorted(MAKERS))}")
+        providers[name] = MAKERS[wanted.kind](
+            name, wanted.api_key.reveal(), wanted.base_url, frozenset(wanted.regions), clock
+        )
+    return providers

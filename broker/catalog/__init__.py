@@ -1,0 +1,1 @@
+"""What exists. Pure; its tables are TOML files beside the code."""

@@ -1,0 +1,29 @@
+"""The site's configuration: the only reader of `broker.toml`, of secret files and of secrets in the environment."""
+
+from broker.config.reading import InvalidConfig, Problem
+from broker.config.sections import KINDS, load
+from broker.config.settings import (
+    NodeSettings,
+    Overlay,
+    Policy,
+    ProviderSettings,
+    Secret,
+    Settings,
+    Site,
+    SlurmSettings,
+)
+
+__all__ = [
+    "KINDS",
+    "InvalidConfig",
+    "NodeSettings",
+    "Overlay",
+    "Policy",
+    "Problem",
+    "ProviderSettings",
+    "Secret",
+    "Settings",
+    "Site",
+    "SlurmSettings",
+    "load",
+]

@@ -1,0 +1,129 @@
+"""What the configuration says, parsed and checked. Every value here can be trusted."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from broker.core.demand import Limits, Shape
+
+
+class Secret:
+    """A text that never prints itself; `reveal()` at the one place that sends it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled: it would leave this process in plain text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """`operators` are Unix user names; root is one even when it is not named."""
+
+    cluster: str
+    currency: str
+    operators: tuple[str, ...]
+    state_dir: Path
+    run_dir: Path
+    spool_dir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSettings:
+    """Times in seconds."""
+
+    conf: Path
+    plugin_dir: Path
+    resume_timeout_s: int
+    suspend_timeout_s: int
+    suspend_time_s: int
+    command_timeout_s: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """`endpoint`: `host:port`, where nodes reach the hub's WireGuard. `nodes`: every node name, in configured order."""
+
+    cidr: IPv4Network
+    endpoint: str
+    interface: str
+    mtu: int
+    nodes: tuple[str, ...]
+
+    @property
+    def hub(self) -> IPv4Address:
+        """The controller's own address: the first of the network."""
+        return self.cidr.network_address + 1
+
+    def addresses(self) -> dict[str, IPv4Address]:
+        """Node name → its address, for ever the same as long as shapes are only appended."""
+        return {name: self.hub + 1 + i for i, name in enumerate(self.nodes)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """`dead_man_s`: a node that nobody renews for so many seconds ends itself."""
+
+    ssh_user: str
+    dead_man_s: int
+    bundle_dir: Path
+    munge_key: Path
+    export_port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSettings:
+    """One credential. `base_url` None: the adapter's own. `regions` empty: every region the provider offers.
+
+    `trusted`: its machines may hold the cluster's munge key.
+    """
+
+    name: str
+    kind: str
+    base_url: str | None
+    api_key: Secret
+    trusted: bool
+    regions: tuple[str, ...]
+    boot_timeout_s: int
+    ssh_port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    mode: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The whole configuration, and the file it came from."""
+
+    path: Path
+    site: Site
+    slurm: SlurmSettings
+    overlay: Overlay
+    limits: Limits
+    node: NodeSettings
+    shapes: tuple[Shape, ...]
+    providers: dict[str, ProviderSettings]
+    policy: Policy

@@ -1,0 +1,50 @@
+"""Process life: start the parts, listen for knocks and signals, stop cleanly."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from broker.api.server import ApiServer
+from broker.app import build
+from broker.config import load
+
+log = logging.getLogger("broker")
+
+
+def run(config_path: Path) -> None:
+    """Run the daemon until SIGTERM or SIGINT. ConfigError before anything is started."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every poll
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # a booting sshd refuses us many times; we say it once
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    app = build(load(config_path))
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    server = ApiServer(app.api, app.socket)
+    server.start()
+    app.driver.start()
+    knocks = threading.Thread(target=_listen, args=(app.knock, app.driver.nudge, stopping), daemon=True, name="knock")
+    knocks.start()
+    log.info("serving socket=%s", app.socket)
+    stopping.wait()
+    log.info("stopping")
+    server.stop()
+    app.driver.stop()
+    app.engine.dispose()
+
+
+def _listen(knock: Path, nudge: Callable[[], None], stopping: threading.Event) -> None:
+    """Any byte on the FIFO means "look now". Held open read-write, so that it never reports an end of file."""
+    if not knock.exists():
+        os.mkfifo(knock, 0o620)
+    reader = os.open(knock, os.O_RDWR)
+    while not stopping.is_set():
+        os.read(reader, 4096)
+        nudge()

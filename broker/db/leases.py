@@ -1,0 +1,130 @@
+"""The purchase ledger: leases, their moves and their history."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from broker.core.errors import IllegalMove, NotFound, StaleLease
+from broker.core.leases import HOLDS_NODE, LIVING, MOVES, Lease, LeaseEvent, LeaseState
+from broker.db.schema import lease_events, leases
+
+_FIELDS = [field.name for field in fields(Lease)]
+
+
+def add(db: Connection, lease: Lease, reason: str, now: datetime) -> None:
+    """Write a new lease with its first event. IntegrityError: another lease holds the node name."""
+    db.execute(insert(leases).values(asdict(lease)))
+    note(db, lease, reason, now, was=None)
+
+
+def move(db: Connection, lease: Lease, to: LeaseState, reason: str, now: datetime, **changes: Any) -> Lease:
+    """Move `lease` on, with its event and `changes` of its fields, in the caller's transaction.
+
+    StaleLease: another worker was first. IllegalMove: the table of moves does not have this step.
+    """
+    if to not in MOVES[lease.state]:
+        raise IllegalMove(f"lease {lease.id}: {lease.state} -> {to}")
+    moved = replace(lease, state=to, state_since=now, reason=reason, version=lease.version + 1, **changes)
+    _write(db, lease, moved)
+    note(db, moved, reason, now, was=lease.state)
+    return moved
+
+
+def amend(db: Connection, lease: Lease, reason: str | None, now: datetime, **changes: Any) -> Lease:
+    """Change fields of `lease` without a move; with an event when `reason` is given. StaleLease as in `move`."""
+    amended = replace(lease, version=lease.version + 1, **changes)
+    _write(db, lease, amended)
+    if reason is not None:
+        note(db, amended, reason, now, was=lease.state)
+    return amended
+
+
+def note(db: Connection, lease: Lease, reason: str, now: datetime, *, was: LeaseState | None) -> None:
+    """Add a line to the lease's history."""
+    db.execute(insert(lease_events).values(lease_id=lease.id, was=was, became=lease.state, reason=reason, at=now))
+
+
+def get(db: Connection, lease_id: str) -> Lease:
+    """NotFound: no such lease."""
+    row = db.execute(select(leases).where(leases.c.id == lease_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"no lease {lease_id}; `broker lease list --all` shows every one")
+    return _lease(row)
+
+
+def in_states(db: Connection, states: Iterable[LeaseState]) -> list[Lease]:
+    """Leases in one of `states`, oldest first."""
+    query = select(leases).where(leases.c.state.in_(list(states))).order_by(leases.c.created_at, leases.c.id)
+    return [_lease(row) for row in db.execute(query)]
+
+
+def living(db: Connection) -> list[Lease]:
+    """Every lease that may still cost money, oldest first."""
+    return in_states(db, LIVING)
+
+
+def all_leases(db: Connection) -> list[Lease]:
+    """The whole ledger, oldest first."""
+    return in_states(db, LeaseState)
+
+
+def holding(db: Connection, node: str) -> Lease | None:
+    """The lease that holds the node name now."""
+    query = select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE)))
+    row = db.execute(query).one_or_none()
+    return _lease(row) if row is not None else None
+
+
+def of_node(db: Connection, node: str) -> list[Lease]:
+    """Every lease the node name ever had, oldest first."""
+    query = select(leases).where(leases.c.node == node).order_by(leases.c.created_at, leases.c.id)
+    return [_lease(row) for row in db.execute(query)]
+
+
+def of_request(db: Connection, request_id: str, node: str) -> list[Lease]:
+    """The attempts behind one call of ResumeProgram for one node, first to last."""
+    query = select(leases).where(leases.c.request_id == request_id, leases.c.node == node).order_by(leases.c.attempt)
+    return [_lease(row) for row in db.execute(query)]
+
+
+def of_job(db: Connection, job_id: int) -> list[Lease]:
+    """The leases that were asked for by this job, oldest first."""
+    query = select(leases).where(leases.c.job_id == job_id).order_by(leases.c.created_at, leases.c.id)
+    return [_lease(row) for row in db.execute(query)]
+
+
+def events(db: Connection, lease_id: str) -> list[LeaseEvent]:
+    """The lease's history, oldest first."""
+    query = select(lease_events).where(lease_events.c.lease_id == lease_id).order_by(lease_events.c.id)
+    return [
+        LeaseEvent(
+            lease_id=row.lease_id,
+            was=LeaseState(row.was) if row.was else None,
+            became=LeaseState(row.became),
+            reason=row.reason,
+            at=row.at,
+        )
+        for row in db.execute(query)
+    ]
+
+
+def count_living(db: Connection) -> int:
+    """How many leases may still cost money."""
+    return db.execute(select(func.count()).select_from(leases).where(leases.c.state.in_(list(LIVING)))).scalar_one()
+
+
+def _write(db: Connection, before: Lease, after: Lease) -> None:
+    changed = {name: value for name, value in asdict(after).items() if value != getattr(before, name)}
+    done = db.execute(
+        update(leases).where(leases.c.id == before.id, leases.c.version == before.version).values(changed)
+    )
+    if done.rowcount != 1:
+        raise StaleLease(before.id)
+
+
+def _lease(row: Row[Any]) -> Lease:
+    values = {name: getattr(row, name) for name in _FIELDS}
+    return Lease(**{**values, "state": LeaseState(row.state)})

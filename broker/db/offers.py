@@ -1,0 +1,74 @@
+"""The last complete reading of what each credential could buy."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from broker.core.offers import CapacityType, Hardware, Offer
+from broker.db.schema import offers
+
+
+def replace_all(db: Connection, provider: str, seen: Iterable[Offer]) -> None:
+    """Put a new complete reading of `provider` in the old one's place."""
+    db.execute(delete(offers).where(offers.c.provider == provider))
+    rows = {offer.id: _values(offer) for offer in seen}
+    if rows:
+        db.execute(insert(offers), list(rows.values()))
+
+
+def mark_sold_out(db: Connection, offer_id: str) -> None:
+    """A create was refused for lack of capacity: that is newer than the reading."""
+    db.execute(update(offers).where(offers.c.id == offer_id).values(available=False))
+
+
+def current(db: Connection, accelerator: str | None = None) -> list[Offer]:
+    """What was on sale at the last reading, by id."""
+    query = select(offers).order_by(offers.c.id)
+    if accelerator is not None:
+        query = query.where(offers.c.accelerator == accelerator)
+    return [_offer(row) for row in db.execute(query)]
+
+
+def _values(offer: Offer) -> dict[str, Any]:
+    hardware = offer.hardware
+    return {
+        "id": offer.id,
+        "provider": offer.provider,
+        "kind": offer.kind,
+        "instance_type": offer.instance_type,
+        "zone": offer.zone,
+        "capacity_type": offer.capacity_type,
+        "accelerator": hardware.accelerator,
+        "accelerator_count": hardware.accelerator_count,
+        "accelerator_memory_gib": hardware.accelerator_memory_gib,
+        "cpus": hardware.cpus,
+        "memory_gib": hardware.memory_gib,
+        "disk_gib": hardware.disk_gib,
+        "price_per_hour": offer.price_per_hour,
+        "currency": offer.currency,
+        "available": offer.available,
+        "observed_at": offer.observed_at,
+    }
+
+
+def _offer(row: Row[Any]) -> Offer:
+    return Offer(
+        provider=row.provider,
+        kind=row.kind,
+        instance_type=row.instance_type,
+        zone=row.zone,
+        capacity_type=CapacityType(row.capacity_type),
+        hardware=Hardware(
+            accelerator=row.accelerator,
+            accelerator_count=row.accelerator_count,
+            accelerator_memory_gib=row.accelerator_memory_gib,
+            cpus=row.cpus,
+            memory_gib=row.memory_gib,
+            disk_gib=row.disk_gib,
+        ),
+        price_per_hour=row.price_per_hour,
+        currency=row.currency,
+        available=row.available,
+        observed_at=row.observed_at,
+    )

@@ -1,0 +1,194 @@
+"""Tables. The database keeps the invariants: not null, foreign keys, checks, one unfenced lease a node name."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from broker.core.leases import HOLDS_NODE, LeaseState
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware UTC time; stored naive, since SQLite knows no zones."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value else None
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact decimal, stored as text: SQLite's NUMERIC is a float."""
+
+    impl = String(40)
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+def _states(states: frozenset[LeaseState] | type[LeaseState]) -> str:
+    return ", ".join(sorted(f"'{state}'" for state in states))
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("node", String(64), nullable=False),
+    Column("shape", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("state_since", Utc, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("requested_at", Utc, nullable=False),
+    Column("deadline", Utc, nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("job_id", Integer),
+    Column("reason", Text),
+    Column("not_before", Utc),
+    Column("provider", String(64)),
+    Column("offer_id", String(255)),
+    Column("instance_type", String(128)),
+    Column("zone", String(128)),
+    Column("price_per_hour", Money),
+    Column("currency", String(3)),
+    Column("label", String(63), unique=True),
+    Column("instance_id", String(128)),
+    Column("address", String(64)),
+    Column("host_key", Text),
+    Column("overlay_key", String(64)),
+    Column("fenced_at", Utc),
+    CheckConstraint(f"state IN ({_states(LeaseState)})", name="state_known"),
+    CheckConstraint("state IN ('requested', 'released') OR label IS NOT NULL", name="label_before_launch"),
+)
+Index(
+    "uq_leases_node_held",
+    leases.c.node,
+    unique=True,
+    sqlite_where=text(f"state IN ({_states(HOLDS_NODE)})"),
+    postgresql_where=text(f"state IN ({_states(HOLDS_NODE)})"),
+)
+Index("ix_leases_state", leases.c.state)
+Index("ix_leases_request_id", leases.c.request_id)
+
+lease_events = Table(
+    "lease_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("lease_id", ForeignKey("leases.id"), nullable=False, index=True),
+    Column("was", String(16)),
+    Column("became", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Utc, nullable=False),
+)
+
+lease_steps = Table(
+    "lease_steps",
+    metadata,
+    Column("lease_id", ForeignKey("leases.id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("outputs", JSON, nullable=False),
+    Column("finished_at", Utc, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
+usage_events = Table(
+    "usage_events",
+    metadata,
+    Column("lease_id", ForeignKey("leases.id"), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("not_before", Utc, nullable=False),
+    Column("not_after", Utc, nullable=False),
+    Column("price_per_hour", Money, nullable=False),
+    Column("currency", String(3), nullable=False),
+    CheckConstraint("kind IN ('start', 'end')", name="kind_known"),
+    CheckConstraint("not_before <= not_after", name="bounds_in_order"),
+)
+
+offers = Table(
+    "offers",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("provider", String(64), nullable=False, index=True),
+    Column("kind", String(32), nullable=False),
+    Column("instance_type", String(128), nullable=False),
+    Column("zone", String(128), nullable=False),
+    Column("capacity_type", String(16), nullable=False),
+    Column("accelerator", String(32)),
+    Column("accelerator_count", Integer, nullable=False),
+    Column("accelerator_memory_gib", Integer),
+    Column("cpus", Integer, nullable=False),
+    Column("memory_gib", Integer, nullable=False),
+    Column("disk_gib", Integer, nullable=False),
+    Column("price_per_hour", Money, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("available", Boolean, nullable=False),
+    Column("observed_at", Utc, nullable=False),
+)
+
+attended_jobs = Table(
+    "attended_jobs",
+    metadata,
+    Column("job_id", Integer, primary_key=True),
+    Column("lease_id", ForeignKey("leases.id"), primary_key=True),
+    Column("user", String(64), nullable=False),
+    Column("attended_at", Utc, nullable=False),
+    Column("mounted_at", Utc),
+    Column("ended_at", Utc),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("suspended_until", Utc, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+purchasing = Table(
+    "purchasing",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("paused_reason", Text),
+    Column("paused_by", String(64)),
+    Column("turn", Integer, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+"""One row. `turn` is bumped in each buying transaction, so that two of them cannot both pass the same limit."""

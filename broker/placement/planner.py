@@ -1,0 +1,114 @@
+"""Ranks what could be bought for one node and keeps why the rest fell out."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from broker.core.demand import Limits, Request
+from broker.core.offers import CapacityType, Offer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """An offer left out. `reason` is a class of reasons shared by many offers, so that they can be counted."""
+
+    offer: Offer
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Usable offers, best first, and a reason for each of the others."""
+
+    offers: tuple[Offer, ...]
+    rejections: tuple[Rejection, ...]
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """How many offers fell out for which reason, the commonest first."""
+        counted = Counter(rejection.reason for rejection in self.rejections)
+        return sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def plan(
+    request: Request,
+    offers: Iterable[Offer],
+    limits: Limits,
+    trusted: frozenset[str],
+    suspended: frozenset[str] = frozenset(),
+) -> Plan:
+    """Rank the offers that fit `request` by price; ties go by offer id, so that the same input gives the same plan.
+
+    `trusted`: credentials that may hold the cluster's munge key; `suspended`: credentials nothing is bought from now.
+    Limits of the whole site (nodes, money per hour) are not looked at here: they are checked with the intent to buy.
+    """
+    usable: list[tuple[Decimal, str, Offer]] = []
+    rejected: list[Rejection] = []
+    for offer in offers:
+        reason = _unfit(request, offer, limits, trusted, suspended)
+        if reason:
+            rejected.append(Rejection(offer=offer, reason=reason))
+        else:
+            usable.append((offer.price_per_hour, offer.id, offer))
+    usable.sort(key=lambda entry: entry[:2])
+    return Plan(offers=tuple(offer for _, _, offer in usable), rejections=tuple(rejected))
+
+
+def _unfit(
+    request: Request, offer: Offer, limits: Limits, trusted: frozenset[str], suspended: frozenset[str]
+) -> str | None:
+    return (
+        _wrong_hardware(request, offer)
+        or _against_wishes(request, offer)
+        or _against_policy(offer, limits, trusted, suspended)
+        or _not_now(request, offer)
+    )
+
+
+def _wrong_hardware(request: Request, offer: Offer) -> str | None:
+    shape, hardware = request.shape, offer.hardware
+    if shape.accelerator != hardware.accelerator:
+        return f"not {shape.accelerator or 'a CPU machine'}"
+    # More GPUs than the name promises would be paid for and never seen by Slurm.
+    if shape.accelerator_count != hardware.accelerator_count:
+        return f"not {shape.accelerator_count} GPU(s)"
+    if hardware.cpus < shape.cpus:
+        return "too few CPUs"
+    if hardware.memory_gib < shape.memory_gib:
+        return "too little memory"
+    if hardware.disk_gib < shape.disk_gib:
+        return "too little disk"
+    return None
+
+
+def _against_wishes(request: Request, offer: Offer) -> str | None:
+    wishes = request.wishes
+    if wishes.zones and offer.zone not in wishes.zones:
+        return "the job wishes other zones"
+    if wishes.providers and not wishes.providers & {offer.provider, offer.kind}:
+        return "the job wishes other providers"
+    if wishes.spot == "only" and offer.capacity_type is not CapacityType.SPOT:
+        return "the job wishes spot only"
+    if wishes.spot not in {"only", "yes"} and offer.capacity_type is CapacityType.SPOT:
+        return "spot, and the job did not ask for it"
+    return None
+
+
+def _against_policy(offer: Offer, limits: Limits, trusted: frozenset[str], suspended: frozenset[str]) -> str | None:
+    if offer.provider not in trusted:
+        return 'provider not trusted with the cluster\'s key (trust = "none")'
+    if offer.provider in suspended:
+        return "credential suspended"
+    ceiling = limits.max_price_per_gpu_hour
+    per_gpu = offer.price_per_hour / max(1, offer.hardware.accelerator_count)
+    if ceiling is not None and per_gpu > ceiling:
+        return f"above max_price_per_gpu_hour = {ceiling}"
+    return None
+
+
+def _not_now(request: Request, offer: Offer) -> str | None:
+    if not offer.available:
+        return "sold out"
+    if offer.id in request.excluded_offers:
+        return "failed already for this node"
+    return None

@@ -1,0 +1,56 @@
+"""What every HTTP adapter shares: one token bucket a credential, and the reading of Retry-After."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+
+from broker.core.errors import RateLimited
+
+
+class TokenBucket:
+    """At most one call an `interval_seconds`, for everybody in this process that uses the credential.
+
+    Too small an interval draws 429s and, from some providers, a temporary ban; too large a one only costs time.
+    """
+
+    def __init__(self, interval_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval = interval_seconds
+        self._clock = clock
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait_seconds(self) -> float:
+        """How long until the next call may go out; 0: now."""
+        with self._lock:
+            return max(0.0, self._next - self._clock())
+
+    def take(self) -> float:
+        """Reserve the next free moment and return how many seconds away it is."""
+        with self._lock:
+            now = self._clock()
+            moment = max(now, self._next)
+            self._next = moment + self._interval
+            return moment - now
+
+    def pause(self, seconds: float) -> None:
+        """The provider said 429: nobody calls for `seconds`."""
+        with self._lock:
+            self._next = max(self._next, self._clock() + seconds)
+
+
+def pace(bucket: TokenBucket, max_wait_seconds: float, sleep: Callable[[float], None]) -> None:
+    """Wait for the bucket. RateLimited: the wait would be longer than `max_wait_seconds`."""
+    waiting = bucket.wait_seconds()
+    if waiting > max_wait_seconds:
+        raise RateLimited(f"our own limit of this credential is used up for {waiting:.0f} s", retry_after=waiting)
+    sleep(bucket.take())
+
+
+def retry_after(response: httpx.Response, default_seconds: float = 15.0) -> float:
+    """Seconds of the Retry-After header; `default_seconds` when it is absent or a date, as some providers send."""
+    try:
+        return max(1.0, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return default_seconds

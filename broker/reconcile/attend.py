@@ -1,0 +1,174 @@
+"""Lets a job start once its home is on its nodes, and takes the home away when the job has ended.
+
+PrologSlurmctld waits for us (`slurm_plugins/prolog_slurmctld.sh`): a job never starts on a node that lacks its user's home.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from broker.core.demand import Job
+from broker.core.errors import BrokerError, NodeUnreachable, StepFailed
+from broker.core.leases import Lease, LeaseState
+from broker.db import jobs, leases, steps
+from broker.db.engine import reading
+from broker.db.jobs import AttendedJob
+from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
+from broker.reconcile.driver import Task
+from broker.reconcile.join import LAST_STEP
+from broker.reconcile.nodes import run_on_node
+from broker.reconcile.world import World
+from broker.slurm import hostlist
+
+log = logging.getLogger("broker.attend")
+
+# The node's dead-man timer leaves a running job alone for its time limit and this long after it.
+_JOB_MARGIN = timedelta(minutes=15)
+_NO_LIMIT = timedelta(days=365)
+_RUNS = frozenset({"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingJob:
+    """A job whose PrologSlurmctld waits."""
+
+    id: int
+    user: str
+    nodes: tuple[str, ...]
+
+
+def find(world: World) -> Iterable[Task]:
+    """A task for each waiting job, and one that looks for jobs that have ended."""
+    for path in sorted(world.site.jobs_folder.glob("*.job")):
+        try:
+            waiting = parse_waiting(path.name, path.read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, BrokerError) as exc:
+            log.error("job file %s cannot be read: %s", path.name, exc)
+            continue
+        yield Task(key=f"job:{waiting.id}", run=lambda waiting=waiting: attend(world, waiting))  # type: ignore[misc]
+    with reading(world.engine) as db:
+        running = jobs.open_jobs(db)
+    if running:
+        yield Task(key="jobs:end", run=lambda: end_jobs(world))
+
+
+def attend(world: World, waiting: WaitingJob) -> None:
+    """Put the home on each node whose machine is joined; when all have it and answer Slurm, let the job go."""
+    with reading(world.engine) as db:
+        held = [leases.holding(db, node) for node in waiting.nodes]
+        joined = [
+            lease
+            for lease in held
+            if lease is not None
+            and lease.state in {LeaseState.READY, LeaseState.BOOTSTRAPPING}
+            and LAST_STEP in steps.of_lease(db, lease.id)
+        ]
+        at_home = {job.lease_id for job in jobs.open_jobs(db) if job.job_id == waiting.id and job.mounted_at}
+    missing = [lease for lease in joined if lease.id not in at_home]
+    if missing:
+        job = next(iter(world.slurm.jobs([waiting.id])), None)
+        if job is None:
+            _forget(world, waiting)
+            return
+        for lease in missing:
+            _bring_home(world, job, lease)
+            at_home.add(lease.id)
+    if all(lease is not None and lease.state is LeaseState.READY and lease.id in at_home for lease in held):
+        _let_go(world, waiting)
+
+
+def end_jobs(world: World) -> None:
+    """Take homes away from nodes whose jobs have ended."""
+    with reading(world.engine) as db:
+        running = jobs.open_jobs(db)
+    seen = {job.id: job for job in world.slurm.jobs(sorted({job.job_id for job in running}))}
+    for attended in running:
+        job = seen.get(attended.job_id)
+        if job is None or job.state not in _RUNS:
+            _take_home_away(world, attended)
+
+
+def _bring_home(world: World, job: Job, lease: Lease) -> None:
+    now = world.clock()
+    with reading(world.engine) as db:
+        others = [other for other in jobs.open_jobs(db) if other.lease_id == lease.id and other.user != job.user]
+        public_key = steps.of_lease(db, lease.id)["home_key"]["public_key"]
+    for other in others:
+        _take_home_away(world, other)
+    # The intent first: if we die after the export, the open row makes the next run take it away.
+    with world.engine.begin() as db:
+        jobs.attend(db, job.id, lease.id, job.user, now)
+    address = str(world.site.addresses[lease.node])
+    home = world.as_user.export_home(job.user, lease.id, public_key, address)
+    run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=_until(job, now))))
+    with world.engine.begin() as db:
+        jobs.mounted(db, job.id, lease.id, world.clock())
+    log.info("job=%s user=%s node=%s lease_id=%s home mounted", job.id, job.user, lease.node, lease.id)
+
+
+def _take_home_away(world: World, attended: AttendedJob) -> None:
+    with reading(world.engine) as db:
+        lease = leases.get(db, attended.lease_id)
+        shared = [
+            other
+            for other in jobs.open_jobs(db)
+            if other.lease_id == attended.lease_id and other.user == attended.user and other.job_id != attended.job_id
+        ]
+    if not shared:
+        if lease.state is LeaseState.READY:
+            try:
+                run_on_node(world, lease, end_job_steps(attended.user))
+            except (NodeUnreachable, StepFailed) as exc:
+                # Without its key the node can no longer reach the home, whatever still hangs there.
+                log.warning("job=%s node=%s home not unmounted in order: %s", attended.job_id, lease.node, exc)
+        world.as_user.unexport_home(attended.user, attended.lease_id)
+    with world.engine.begin() as db:
+        jobs.end(db, attended.job_id, attended.lease_id, world.clock())
+    log.info("job=%s user=%s node=%s home taken away", attended.job_id, attended.user, lease.node)
+
+
+def _let_go(world: World, waiting: WaitingJob) -> None:
+    fifo = world.site.jobs_folder / f"{waiting.id}.fifo"
+    try:
+        writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in {errno.ENXIO, errno.ENOENT}:  # nobody waits any more, or not yet: the next pass tells
+            _forget_if_gone(world, waiting)
+            return
+        raise
+    with os.fdopen(writer, "w") as answer:
+        answer.write("start\n")
+    log.info("job=%s may start on %s", waiting.id, hostlist.fold(waiting.nodes))
+    _forget(world, waiting)
+
+
+def _forget_if_gone(world: World, waiting: WaitingJob) -> None:
+    job = next(iter(world.slurm.jobs([waiting.id])), None)
+    if job is None or job.state not in _RUNS:
+        _forget(world, waiting)
+
+
+def _forget(world: World, waiting: WaitingJob) -> None:
+    """The waiter removes its own files; this is for one that could not."""
+    with contextlib.suppress(FileNotFoundError):
+        Path(world.site.jobs_folder / f"{waiting.id}.job").unlink()
+
+
+def _until(job: Job, now: datetime) -> datetime:
+    return now + (job.time_limit or _NO_LIMIT) + _JOB_MARGIN
+
+
+def parse_waiting(name: str, text: str) -> WaitingJob:
+    """The file a waiter left. ValueError, BrokerError: a field is missing or no number or no hostlist."""
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    missing = {"job", "user", "nodes"} - fields.keys()
+    if missing or name != f"{fields.get('job')}.job":
+        raise ValueError(f"{name}: fields {sorted(missing) or 'do not fit the name'}")
+    return WaitingJob(id=int(fields["job"]), user=fields["user"], nodes=tuple(hostlist.expand(fields["nodes"])))

@@ -1,0 +1,153 @@
+"""Makes a bought machine a node: waits for its address and the host key we gave it, then runs the join, slurmd last."""
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from broker.core.errors import InstanceNotFound, NodeUnreachable, ProviderError, StepFailed
+from broker.core.leases import Lease, LeaseState
+from broker.core.offers import Instance, InstanceState
+from broker.db import leases, steps
+from broker.db.engine import reading
+from broker.provisioning.run import run_join
+from broker.provisioning.steps import console_step
+from broker.reconcile.driver import Task
+from broker.reconcile.join import LAST_STEP
+from broker.reconcile.nodes import log_file, open_node
+from broker.reconcile.world import World
+from broker.services import purchases
+
+log = logging.getLogger("broker.bootstrap")
+
+# How often a booting machine is knocked at: shorter wakes sshd for nothing, longer is added to every boot.
+_KNOCK_AGAIN = timedelta(seconds=0.5)
+_LISTING_AGE = timedelta(seconds=2)
+# Lambda bills `unhealthy` machines; some recover within a minute, most never do.
+_UNHEALTHY_LIMIT = timedelta(minutes=3)
+
+
+def find(world: World) -> Iterable[Task]:
+    """A task for each machine that is not joined yet."""
+    now = world.clock()
+    with reading(world.engine) as db:
+        booting = [
+            lease
+            for lease in leases.in_states(db, [LeaseState.BOOTSTRAPPING])
+            if LAST_STEP not in steps.of_lease(db, lease.id) and (lease.not_before is None or lease.not_before <= now)
+        ]
+    for lease in booting:
+        yield Task(key=f"lease:{lease.id}", run=lambda lease_id=lease.id: bootstrap(world, lease_id))  # type: ignore[misc]
+
+
+def bootstrap(world: World, lease_id: str) -> None:
+    """Take one machine a step nearer to being a node."""
+    with reading(world.engine) as db:
+        lease = leases.get(db, lease_id)
+    if lease.state is not LeaseState.BOOTSTRAPPING:
+        return
+    if trouble := _out_of_time(world, lease):
+        _abandon(world, lease, trouble)
+        return
+    if lease.address is None:
+        arrived = _look_for_address(world, lease)
+        if arrived is None:
+            return
+        lease = arrived
+    try:
+        _join(world, lease)
+    except NodeUnreachable as exc:
+        log.debug("lease_id=%s node=%s not reachable yet: %s", lease.id, lease.node, exc)
+        with world.engine.begin() as db:
+            current = leases.get(db, lease.id)
+            leases.amend(db, current, None, world.clock(), not_before=world.clock() + _KNOCK_AGAIN)
+    except StepFailed as exc:
+        _keep_console(world, lease)
+        _abandon(world, lease, f"the machine is no good: {exc}")
+
+
+def _out_of_time(world: World, lease: Lease) -> str | None:
+    now = world.clock()
+    if now >= lease.deadline:
+        return "not joined before Slurm's ResumeTimeout"
+    limit = world.site.boot_timeout.get(lease.provider or "")
+    if limit is not None and now - lease.state_since > limit:
+        return f"not joined {limit} after it was bought (boot_timeout_s)"
+    return None
+
+
+def _look_for_address(world: World, lease: Lease) -> Lease | None:
+    """The lease with its address, None: not known yet."""
+    provider = world.provider_of(lease)
+    if provider is None:
+        return None
+    now = world.clock()
+    seen: Instance | None = None
+    try:
+        seen = next((i for i in world.listings.of(provider) if i.id == lease.instance_id), None)
+        if seen is None and now - lease.state_since > timedelta(seconds=provider.visibility_lag_seconds):
+            seen = provider.instance(lease.instance_id or "")
+    except InstanceNotFound:
+        _abandon(world, lease, "the machine vanished at the provider while it booted")
+        return None
+    except ProviderError as exc:
+        log.warning("lease_id=%s address not known, the provider does not answer: %s", lease.id, exc)
+    if seen is not None and seen.state is InstanceState.STOPPING:
+        _abandon(world, lease, f"the provider ended the machine while it booted ({seen.raw_state})")
+        return None
+    if seen is not None and seen.state is InstanceState.UNHEALTHY and now - lease.state_since > _UNHEALTHY_LIMIT:
+        _abandon(world, lease, f"the machine is {seen.raw_state} since it was bought")
+        return None
+    with world.engine.begin() as db:
+        if seen is not None and seen.address is not None:
+            return leases.amend(db, lease, f"it has an address: {seen.address}", now, address=seen.address, not_before=None)
+        leases.amend(db, lease, None, now, not_before=now + _LISTING_AGE)
+    return None
+
+
+def _join(world: World, lease: Lease) -> None:
+    with reading(world.engine) as db:
+        done = steps.of_lease(db, lease.id)
+    plan = world.join_plan(lease)
+
+    def on_step(name: str, outputs: dict[str, str], seconds: float) -> None:
+        now = world.clock()
+        with world.engine.begin() as db:
+            steps.record(db, lease.id, name, outputs, seconds, now)
+            changes: dict[str, Any] = {}
+            if name == "host_key":
+                changes["host_key"] = outputs["public_key"]
+            if name == "overlay":
+                changes["overlay_key"] = outputs["public_key"]
+            if changes:
+                leases.amend(db, leases.get(db, lease.id), None, now, **changes)
+
+    def add_peer(public_key: str) -> None:
+        address = str(world.site.addresses[lease.node])
+        with reading(world.engine) as db:
+            if leases.get(db, lease.id).state is not LeaseState.BOOTSTRAPPING:
+                raise NodeUnreachable(f"lease {lease.id} was given up while it joined")
+        # Whoever held the address before is fenced by this: one key an address.
+        world.net.remove_address(address)
+        world.net.set_peer(public_key, address)
+
+    with open_node(world, lease) as shell:
+        run_join(shell, plan, done, on_step, add_peer)
+    log.info("lease_id=%s node=%s joined, slurmd started", lease.id, lease.node)
+    world.nudge()
+
+
+def _abandon(world: World, lease: Lease, reason: str) -> None:
+    with world.engine.begin() as db:
+        purchases.abandon(db, leases.get(db, lease.id), reason, world.clock())
+    log.warning("lease_id=%s node=%s abandoned: %s", lease.id, lease.node, reason)
+    world.nudge()
+
+
+def _keep_console(world: World, lease: Lease) -> None:
+    """What the machine said itself, for whoever asks why it failed."""
+    try:
+        with open_node(world, lease) as shell:
+            log_file(world, lease, "console").write_text(shell.run(console_step()).text)
+    except (NodeUnreachable, StepFailed) as exc:
+        log.info("lease_id=%s console not fetched: %s", lease.id, exc)

@@ -1,0 +1,131 @@
+"""Runs the activities: each on its timer and when nudged, its tasks in one pool, never two for one key at once."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from broker.core.errors import BrokerError, StaleLease
+
+log = logging.getLogger("broker.reconcile")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One step of work. `key` names what it works on: a second task of the same key waits for a later pass."""
+
+    key: str
+    run: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """`find` reads the state and returns what to do now; it is called every `interval_seconds` and, if `nudged`, on a nudge.
+
+    What asks a provider on each pass is not nudged: every change would use up a call of the credential.
+    """
+
+    name: str
+    interval_seconds: float
+    find: Callable[[], Iterable[Task]]
+    nudged: bool = True
+
+
+@dataclass
+class Health:
+    """When an activity last went through, and what stopped it since."""
+
+    last_success: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass
+class _Running:
+    activity: Activity
+    wake: threading.Event = field(default_factory=threading.Event)
+    health: Health = field(default_factory=Health)
+
+
+class Driver:
+    """The activities' threads. `nudge()` after a change; `stop()` waits for the steps under way."""
+
+    def __init__(self, activities: Iterable[Activity], clock: Callable[[], datetime], workers: int = 32) -> None:
+        # Too few workers: booting nodes wait for one another's SSH; too many: memory, and SQLite writers queue up.
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="step")
+        self._running = [_Running(activity) for activity in activities]
+        self._threads: list[threading.Thread] = []
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._clock = clock
+
+    def start(self) -> None:
+        for running in self._running:
+            thread = threading.Thread(target=self._loop, args=(running,), name=running.activity.name)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for running in self._running:
+            running.wake.set()
+        for thread in self._threads:
+            thread.join()
+        self._pool.shutdown(wait=True)
+
+    def nudge(self) -> None:
+        """Something changed: the activities look now."""
+        for running in self._running:
+            if running.activity.nudged:
+                running.wake.set()
+
+    def health(self) -> dict[str, tuple[datetime | None, str | None]]:
+        """Activity → (last success, last error since)."""
+        return {r.activity.name: (r.health.last_success, r.health.last_error) for r in self._running}
+
+    def _loop(self, running: _Running) -> None:
+        while not self._stopping.is_set():
+            running.wake.clear()
+            self._pass(running)
+            running.wake.wait(running.activity.interval_seconds)
+
+    def _pass(self, running: _Running) -> None:
+        name = running.activity.name
+        try:
+            for task in running.activity.find():
+                self._submit(name, task, running.health)
+            running.health.last_success = self._clock()
+            running.health.last_error = None
+        except BrokerError as exc:
+            running.health.last_error = str(exc)
+            log.warning("activity=%s failed: %s", name, exc)
+        except Exception as exc:  # the driver's loop is the one place that goes on after anything
+            running.health.last_error = f"{type(exc).__name__}: {exc}"
+            log.exception("activity=%s failed", name)
+
+    def _submit(self, name: str, task: Task, health: Health) -> None:
+        with self._lock:
+            if task.key in self._busy:
+                return
+            self._busy.add(task.key)
+        self._pool.submit(self._run, name, task, health)
+
+    def _run(self, name: str, task: Task, health: Health) -> None:
+        began = time.monotonic()
+        try:
+            task.run()
+        except StaleLease:
+            log.debug("activity=%s task=%s was overtaken", name, task.key)
+        except BrokerError as exc:
+            health.last_error = str(exc)
+            log.warning("activity=%s task=%s failed: %s", name, task.key, exc)
+        except Exception as exc:
+            health.last_error = f"{type(exc).__name__}: {exc}"
+            log.exception("activity=%s task=%s failed", name, task.key)
+        finally:
+            with self._lock:
+                self._busy.discard(task.key)
+            log.debug("activity=%s task=%s seconds=%.3f", name, task.key, time.monotonic() - began)

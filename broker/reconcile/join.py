@@ -1,0 +1,56 @@
+"""bootstrapping → ready: Slurm says that the node answers."""
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+
+from broker.core.leases import LeaseState
+from broker.db import leases, steps
+from broker.db.engine import reading
+from broker.reconcile.driver import Task
+from broker.reconcile.world import World
+from broker.services import purchases
+
+log = logging.getLogger("broker.join")
+
+LAST_STEP = "slurmd"
+# slurmd registers within a second. Too short: a busy slurmctld costs us good machines; too long: the next offer comes late.
+_REGISTRATION_LIMIT = timedelta(seconds=90)
+
+
+def find(world: World) -> Iterable[Task]:
+    """One task while any node is about to register."""
+    with reading(world.engine) as db:
+        booting = [
+            lease
+            for lease in leases.in_states(db, [LeaseState.BOOTSTRAPPING])
+            if LAST_STEP in steps.of_lease(db, lease.id)
+        ]
+    if booting:
+        yield Task(key="join", run=lambda: join(world, [lease.id for lease in booting]))
+
+
+def join(world: World, lease_ids: list[str]) -> None:
+    """Move every lease whose node is up; a node that Slurm refuses or does not see in time is abandoned."""
+    nodes = {node.name: node for node in world.slurm.nodes()}
+    changed = False
+    for lease_id in lease_ids:
+        now = world.clock()
+        with world.engine.begin() as db:
+            lease = leases.get(db, lease_id)
+            if lease.state is not LeaseState.BOOTSTRAPPING:
+                continue
+            started = next(at for name, at, _ in steps.history(db, lease.id) if name == LAST_STEP)
+            node = nodes.get(lease.node)
+            if node is not None and node.is_up:
+                leases.move(db, lease, LeaseState.READY, "the node answers Slurm", now)
+                log.info("lease_id=%s node=%s ready", lease.id, lease.node)
+                changed = True
+            elif node is not None and "INVALID_REG" in node.flags:
+                purchases.abandon(db, lease, f"Slurm refuses the node: {node.reason or 'INVALID_REG'}", now)
+                changed = True
+            elif now - started > _REGISTRATION_LIMIT:
+                purchases.abandon(db, lease, f"slurmd started, but Slurm saw no node for {now - started}", now)
+                changed = True
+    if changed:
+        world.nudge()

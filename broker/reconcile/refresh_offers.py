@@ -1,0 +1,42 @@
+"""Reads what each credential could buy, and notices credentials that no longer work."""
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+
+from broker.core.errors import CredentialsRefused
+from broker.db import offers, purchasing
+from broker.db.engine import reading
+from broker.providers.base import Provider
+from broker.reconcile.driver import Task
+from broker.reconcile.world import World
+
+log = logging.getLogger("broker.offers")
+
+_REFUSED_PAUSE = timedelta(minutes=10)
+
+
+def find(world: World) -> Iterable[Task]:
+    """A task for each credential."""
+    for provider in world.providers.values():
+        yield Task(key=f"offers:{provider.name}", run=lambda provider=provider: refresh(world, provider))  # type: ignore[misc]
+
+
+def refresh(world: World, provider: Provider) -> None:
+    """Put the newest complete reading in the place of the last one; a failed reading changes nothing."""
+    try:
+        seen = provider.offers()
+    except CredentialsRefused as exc:
+        log.error("provider=%s refuses our credential: %s", provider.name, exc)
+        with world.engine.begin() as db:
+            purchasing.suspend(db, provider.name, world.clock() + _REFUSED_PAUSE, f"credential refused: {exc}")
+        return
+    with reading(world.engine) as db:
+        refused = purchasing.suspended(db, world.clock()).get(provider.name, "").startswith("credential refused")
+        first = not any(offer.provider == provider.name for offer in offers.current(db))
+    with world.engine.begin() as db:
+        offers.replace_all(db, provider.name, seen)
+        if refused:
+            purchasing.unsuspend(db, provider.name)
+    if first or refused:
+        world.nudge()

@@ -1,0 +1,172 @@
+"""draining → releasing → released: the fence first, then `delete` until the provider says that nothing is there."""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from broker.core.errors import CredentialsRefused, InstanceNotFound, NodeUnreachable, NotFound, ProviderError, StepFailed
+from broker.core.leases import Lease, LeaseState
+from broker.core.offers import InstanceState
+from broker.core.usage import UsageEvent, UsageKind
+from broker.db import jobs, leases, usage
+from broker.db.engine import reading
+from broker.providers.base import Provider
+from broker.provisioning.steps import drain_steps
+from broker.reconcile.driver import Task
+from broker.reconcile.nodes import run_on_node
+from broker.reconcile.world import World
+
+log = logging.getLogger("broker.release")
+
+# Between two looks at a machine that is going: shorter uses up a credential's calls, longer tells the end late.
+_LOOK_AGAIN = timedelta(seconds=2)
+_TROUBLE_PAUSE = timedelta(seconds=15)
+
+
+def find(world: World) -> Iterable[Task]:
+    """A task for each lease on its way out."""
+    now = world.clock()
+    with reading(world.engine) as db:
+        going = leases.in_states(db, [LeaseState.DRAINING, LeaseState.RELEASING])
+    for lease in going:
+        if lease.not_before is None or lease.not_before <= now or lease.state is LeaseState.DRAINING:
+            yield Task(key=f"lease:{lease.id}", run=lambda lease_id=lease.id: release(world, lease_id))  # type: ignore[misc]
+
+
+def release(world: World, lease_id: str) -> None:
+    """Take one lease a step nearer to its confirmed end."""
+    with reading(world.engine) as db:
+        lease = leases.get(db, lease_id)
+    if lease.state is LeaseState.DRAINING:
+        _drain(world, lease)
+        return
+    if lease.fenced_at is None:
+        lease = _fence(world, lease)
+    if lease.instance_id is None:
+        lease = _look_for_instance(world, lease)
+    if lease.state is LeaseState.RELEASING and lease.instance_id is not None:
+        _give_back(world, lease)
+
+
+def _drain(world: World, lease: Lease) -> None:
+    """slurmd stops and files are flushed while the node can still be reached; then it is fenced whatever came of that."""
+    try:
+        run_on_node(world, lease, drain_steps())
+    except (NodeUnreachable, StepFailed) as exc:
+        log.warning("lease_id=%s node=%s could not be stopped in order: %s", lease.id, lease.node, exc)
+    lease = _fence(world, lease)
+    with world.engine.begin() as db:
+        leases.move(db, lease, LeaseState.RELEASING, lease.reason or "drained", world.clock(), not_before=None)
+    world.nudge()
+
+
+def _fence(world: World, lease: Lease) -> Lease:
+    """Take the machine's peer and its users' homes away: from here on it cannot act for the node name any more."""
+    with reading(world.engine) as db:
+        exported = [job for job in jobs.open_jobs(db) if job.lease_id == lease.id]
+    for job in exported:
+        world.as_user.unexport_home(job.user, lease.id)
+    if lease.overlay_key is not None:
+        world.net.remove_peer(lease.overlay_key)
+    now = world.clock()
+    with world.engine.begin() as db:
+        for job in exported:
+            jobs.end(db, job.job_id, lease.id, now)
+        return leases.amend(db, lease, None, now, fenced_at=now)
+
+
+def _look_for_instance(world: World, lease: Lease) -> Lease:
+    """Given back while its purchase was under way: the machine is found by its label, or proven never to have been."""
+    now = world.clock()
+    provider = _provider(world, lease)
+    found = next((i for i in provider.instances() if i.label == lease.label), None)
+    if found is not None:
+        with world.engine.begin() as db:
+            if lease.price_per_hour is not None and lease.currency is not None:
+                usage.record(
+                    db,
+                    UsageEvent(
+                        lease_id=lease.id,
+                        kind=UsageKind.START,
+                        not_before=lease.created_at,
+                        not_after=now,
+                        price_per_hour=found.price_per_hour or lease.price_per_hour,
+                        currency=lease.currency,
+                    ),
+                )
+            return leases.amend(db, lease, f"found by its label: instance {found.id}", now, instance_id=found.id)
+    with world.engine.begin() as db:
+        if now - lease.state_since > timedelta(seconds=2 * provider.visibility_lag_seconds):
+            return leases.move(db, lease, LeaseState.RELEASED, "no machine with its label: nothing was bought", now)
+        return leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
+
+
+def _give_back(world: World, lease: Lease) -> None:
+    provider = _provider(world, lease)
+    instance_id = lease.instance_id or ""
+    now = world.clock()
+    try:
+        listed = next((i for i in world.listings.of(provider) if i.id == instance_id), None)
+        if listed is None:
+            listed = provider.instance(instance_id)
+        if listed.state is not InstanceState.STOPPING:
+            provider.delete(instance_id)
+    except InstanceNotFound as exc:
+        # A machine bought a moment ago may not be visible yet: then "no such instance" proves nothing.
+        if now - lease.created_at > timedelta(seconds=provider.visibility_lag_seconds):
+            _ended(world, lease)
+        else:
+            _again(world, lease, f"not visible at the provider yet: {exc}", _LOOK_AGAIN)
+        return
+    except CredentialsRefused as exc:
+        log.error("lease_id=%s CANNOT BE GIVEN BACK, it goes on costing money: %s", lease.id, exc)
+        _again(world, lease, f"the provider refuses our credential, the machine goes on costing money: {exc}")
+        return
+    except ProviderError as exc:
+        _again(world, lease, f"could not be given back yet: {exc}")
+        return
+    with world.engine.begin() as db:
+        leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
+
+
+def _again(world: World, lease: Lease, reason: str, pause: timedelta = _TROUBLE_PAUSE) -> None:
+    now = world.clock()
+    with world.engine.begin() as db:
+        said = any(event.reason == reason for event in leases.events(db, lease.id))
+        leases.amend(db, lease, None if said else reason, now, not_before=now + pause)
+    log.warning("lease_id=%s %s", lease.id, reason)
+
+
+def _ended(world: World, lease: Lease) -> None:
+    now = world.clock()
+    with world.engine.begin() as db:
+        leases.move(db, lease, LeaseState.RELEASED, "the provider confirms that the machine is gone", now)
+        if lease.price_per_hour is not None and lease.currency is not None:
+            usage.record(
+                db,
+                UsageEvent(
+                    lease_id=lease.id,
+                    kind=UsageKind.END,
+                    not_before=_surely_lived_until(lease),
+                    not_after=now,
+                    price_per_hour=lease.price_per_hour,
+                    currency=lease.currency,
+                ),
+            )
+    log.info("lease_id=%s node=%s instance=%s released", lease.id, lease.node, lease.instance_id)
+    world.nudge()
+
+
+def _surely_lived_until(lease: Lease) -> datetime:
+    """The delete was sent after the lease began to be released, so billing did not end before that."""
+    return lease.state_since
+
+
+def _provider(world: World, lease: Lease) -> Provider:
+    provider = world.provider_of(lease)
+    if provider is None:
+        raise NotFound(
+            f"lease {lease.id} holds instance {lease.instance_id} of credential {lease.provider}, which is gone from the "
+            "configuration: put [provider." + f"{lease.provider}] back, or the machine is never given back"
+        )
+    return provider

@@ -1,0 +1,123 @@
+"""Holds three lists against each other: the provider's instances, the ledger, Slurm's nodes."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from broker.core.errors import InstanceNotFound, NotFound
+from broker.core.leases import Lease, LeaseState, lease_of_label
+from broker.core.offers import Instance
+from broker.core.usage import UsageEvent, UsageKind
+from broker.db import leases, usage
+from broker.db.engine import reading
+from broker.providers.base import Provider
+from broker.reconcile.driver import Task
+from broker.reconcile.world import World
+from broker.services import purchases
+
+log = logging.getLogger("broker.sweep")
+
+# A listing can miss an instance that lives (list lag, half a page): only this many in a row count.
+_MISSES = 3
+_POWERED_DOWN = frozenset({"POWERED_DOWN", "POWERING_DOWN"})
+
+
+class Sweep:
+    """Remembers, between passes, what looked wrong and since when: one odd listing proves nothing."""
+
+    def __init__(self, world: World, grace: timedelta) -> None:
+        self._world = world
+        self._grace = grace
+        self._orphans: dict[tuple[str, str], datetime] = {}
+        self._missing: Counter[str] = Counter()
+        self._last_seen: dict[str, datetime] = {}
+        self._powered_down: dict[str, datetime] = {}
+
+    def find(self) -> Iterable[Task]:
+        """A task for each credential, and one for Slurm's nodes."""
+        for provider in self._world.providers.values():
+            yield Task(key=f"sweep:{provider.name}", run=lambda provider=provider: self.instances(provider))  # type: ignore[misc]
+        yield Task(key="sweep:nodes", run=self.nodes)
+
+    def instances(self, provider: Provider) -> None:
+        """End orphans of ours; end leases whose instance is gone. Instances without our label are never touched."""
+        with reading(self._world.engine) as db:
+            before = {lease.id for lease in leases.living(db)}
+        seen = provider.instances()
+        with reading(self._world.engine) as db:
+            living = {lease.id: lease for lease in leases.living(db)}
+        for instance in seen:
+            self._orphan(provider, instance, living)
+        known = {instance.id for instance in seen}
+        for lease in living.values():
+            # Only leases older than the listing: one bought while it was under way cannot be in it.
+            if lease.provider == provider.name and lease.instance_id is not None and lease.id in before:
+                self._vanished(provider, lease, lease.instance_id in known)
+
+    def nodes(self) -> None:
+        """A machine whose node Slurm holds for powered down was forgotten by a lost call: let it go."""
+        now = self._world.clock()
+        down = {node.name for node in self._world.slurm.nodes() if node.flags & _POWERED_DOWN}
+        with reading(self._world.engine) as db:
+            ready = {lease.node: lease for lease in leases.in_states(db, [LeaseState.READY])}
+        self._powered_down = {n: self._powered_down.get(n, now) for n in down if n in ready}
+        for node, since in self._powered_down.items():
+            if now - since >= self._grace:
+                with self._world.engine.begin() as db:
+                    purchases.give_up(db, ready[node], "Slurm holds the node for powered down", now)
+                self._world.nudge()
+
+    def _orphan(self, provider: Provider, instance: Instance, living: dict[str, Lease]) -> None:
+        lease_id = lease_of_label(self._world.site.cluster, instance.label)
+        if lease_id is None or lease_id in living:
+            self._orphans.pop((provider.name, instance.id), None)
+            return
+        now = self._world.clock()
+        since = self._orphans.setdefault((provider.name, instance.id), now)
+        if now - since < self._grace:
+            return
+        log.error("provider=%s instance=%s label=%s is an orphan: ended", provider.name, instance.id, instance.label)
+        try:
+            provider.delete(instance.id)
+        except InstanceNotFound:
+            return
+        with self._world.engine.begin() as db:
+            try:
+                lease = leases.get(db, lease_id)
+            except NotFound:
+                return
+            leases.note(db, lease, f"orphan {instance.id} found at the provider and ended", now, was=lease.state)
+
+    def _vanished(self, provider: Provider, lease: Lease, seen: bool) -> None:
+        now = self._world.clock()
+        if seen:
+            self._missing.pop(lease.id, None)
+            self._last_seen[lease.id] = now
+            return
+        self._missing[lease.id] += 1
+        if self._missing[lease.id] < _MISSES or lease.state not in {LeaseState.READY, LeaseState.BOOTSTRAPPING}:
+            return
+        try:
+            provider.instance(lease.instance_id or "")
+        except InstanceNotFound:
+            self._end(lease, now)
+
+    def _end(self, lease: Lease, now: datetime) -> None:
+        log.error("lease_id=%s node=%s instance=%s vanished", lease.id, lease.node, lease.instance_id)
+        with self._world.engine.begin() as db:
+            leases.move(db, lease, LeaseState.RELEASING, "the machine vanished at the provider", now)
+            if lease.price_per_hour is not None and lease.currency is not None:
+                usage.record(
+                    db,
+                    UsageEvent(
+                        lease_id=lease.id,
+                        kind=UsageKind.END,
+                        not_before=self._last_seen.get(lease.id, lease.state_since),
+                        not_after=now,
+                        price_per_hour=lease.price_per_hour,
+                        currency=lease.currency,
+                    ),
+                )
+        self._world.slurm.power_down_force([lease.node], "broker: the machine vanished at the provider")
+        self._world.nudge()

@@ -1,0 +1,84 @@
+"""What every activity is handed: the ledger, the providers, Slurm, the privileged domains and the clock."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from broker.core.demand import Limits, Shape
+from broker.core.leases import Lease
+from broker.core.offers import Instance
+from broker.privileged.client import AsUserDomain, NetDomain
+from broker.providers.base import Provider
+from broker.provisioning.base import OpenShell
+from broker.provisioning.steps import JoinPlan
+from broker.slurm.base import SlurmClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What the configuration says about this site, as the activities need it."""
+
+    cluster: str
+    shapes: Mapping[str, Shape]
+    addresses: Mapping[str, IPv4Address]
+    limits: Limits
+    trusted: frozenset[str]
+    boot_timeout: Mapping[str, timedelta]
+    ssh_port: Mapping[str, int]
+    ssh_user: str
+    ssh_key_file: Path
+    ssh_public_key: str
+    dead_man: timedelta
+    lease_logs: Path
+    jobs_folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The parts an activity works with. `nudge` wakes the others after a change."""
+
+    site: Site
+    engine: Engine
+    providers: Mapping[str, Provider]
+    slurm: SlurmClient
+    net: NetDomain
+    as_user: AsUserDomain
+    open_shell: OpenShell
+    clock: Callable[[], datetime]
+    join_plan: Callable[[Lease], JoinPlan]
+    nudge: Callable[[], None] = lambda: None
+    listings: "Listings" = field(default_factory=lambda: Listings())
+
+    def provider_of(self, lease: Lease) -> Provider | None:
+        """The lease's credential; None when the configuration no longer has it."""
+        return self.providers.get(lease.provider or "")
+
+
+class Listings:
+    """One listing of a credential's instances serves every lease that asks within `seconds`.
+
+    Too short: a provider with one call a second is used up by waiting nodes. Too long: their addresses are seen late.
+    """
+
+    def __init__(self, seconds: float = 1.5) -> None:
+        self._seconds = seconds
+        self._seen: dict[str, tuple[float, list[Instance]]] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def of(self, provider: Provider) -> list[Instance]:
+        """The instances of `provider`, at most that old. Raises what `Provider.instances` raises."""
+        with self._guard:
+            lock = self._locks.setdefault(provider.name, threading.Lock())
+        with lock:
+            at, rows = self._seen.get(provider.name, (float("-inf"), []))
+            if time.monotonic() - at > self._seconds:
+                rows = provider.instances()
+                self._seen[provider.name] = (time.monotonic(), rows)
+            return rows

@@ -1,0 +1,153 @@
+"""What Slurm asks of us: wake nodes, let nodes go. It comes as intent files that the shim left."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from broker.core.errors import BrokerError
+from broker.core.leases import LeaseState
+from broker.db import leases
+from broker.services import purchases
+from broker.slurm import hostlist
+from broker.slurm.parse import resume_jobs
+
+log = logging.getLogger("broker.nodes")
+_VERBS = frozenset({"resume", "suspend", "resume_failed"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """One call of a power-save program. `name` is its file's name and, for a resume, the request's id."""
+
+    name: str
+    verb: str
+    nodes: tuple[str, ...]
+    at: datetime
+    jobs: Mapping[str, int]
+    """Node → the job that woke it, as far as SLURM_RESUME_FILE told."""
+
+
+class Intents:
+    """The intent folder and what follows from each file in it.
+
+    `shape_of` maps our node names to their shapes; names that are not ours are left alone and logged.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        engine: Engine,
+        shape_of: Mapping[str, str],
+        resume_timeout: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._folder = folder
+        self._engine = engine
+        self._shape_of = shape_of
+        self._resume_timeout = resume_timeout
+        self._clock = clock
+
+    def take(self) -> int:
+        """Carry out every intent that can be, oldest first; how many were. One that must wait blocks its nodes only."""
+        done = 0
+        waiting: set[str] = set()
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                intent = parse_intent(path.name, path.read_text())
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeDecodeError, BrokerError) as exc:
+                self._set_aside(path, exc)
+                continue
+            if waiting.intersection(intent.nodes) or not self._apply(intent):
+                waiting.update(intent.nodes)
+                continue
+            # Only now: a crash before this line repeats the intent, and repeating it changes nothing.
+            path.unlink(missing_ok=True)
+            done += 1
+        return done
+
+    def _apply(self, intent: Intent) -> bool:
+        now = self._clock()
+        ours = [node for node in intent.nodes if node in self._shape_of]
+        if len(ours) < len(intent.nodes):
+            strangers = ",".join(sorted(set(intent.nodes) - set(ours)))
+            log.warning("intent=%s nodes=%s not in any [[shape]]: left alone", intent.name, strangers)
+        return self._resume(intent, ours, now) if intent.verb == "resume" else self._let_go(intent, ours, now)
+
+    def _resume(self, intent: Intent, nodes: list[str], now: datetime) -> bool:
+        complete = True
+        with self._engine.begin() as db:
+            for node in nodes:
+                held = leases.holding(db, node)
+                if held is None:
+                    if not leases.of_request(db, intent.name, node):
+                        purchases.request(
+                            db,
+                            node=node,
+                            shape=self._shape_of[node],
+                            job_id=intent.jobs.get(node),
+                            request_id=intent.name,
+                            at=intent.at,
+                            deadline=intent.at + self._resume_timeout,
+                            now=now,
+                        )
+                elif held.state is LeaseState.DRAINING:
+                    complete = False  # the old machine is not fenced yet; a moment later it is
+                elif held.state is LeaseState.READY and intent.at > held.state_since:
+                    # Slurm wakes only what it holds for powered down: its word to let go never reached us.
+                    purchases.give_up(db, held, "Slurm wakes the node again: its power-down was missed", now)
+                    complete = False
+        log.info("intent=%s verb=resume nodes=%s complete=%s", intent.name, hostlist.fold(intent.nodes), complete)
+        return complete
+
+    def _let_go(self, intent: Intent, nodes: list[str], now: datetime) -> bool:
+        reason = "Slurm let the idle node go" if intent.verb == "suspend" else "ResumeTimeout: Slurm gave the node up"
+        with self._engine.begin() as db:
+            for node in nodes:
+                held = leases.holding(db, node)
+                # A lease asked for after this call belongs to a later wake-up of the same name.
+                if held is not None and held.requested_at <= intent.at:
+                    purchases.give_up(db, held, reason, now)
+        log.info("intent=%s verb=%s nodes=%s", intent.name, intent.verb, hostlist.fold(intent.nodes))
+        return True
+
+    def _set_aside(self, path: Path, why: Exception) -> None:
+        bad = self._folder / "bad"
+        bad.mkdir(exist_ok=True)
+        path.rename(bad / path.name)
+        log.error("intent=%s cannot be read (%s); kept in %s", path.name, why, bad)
+
+
+def parse_intent(name: str, text: str) -> Intent:
+    """BrokerError: not an intent of version 1."""
+    try:
+        body: Any = json.loads(text)
+    except ValueError as exc:
+        raise BrokerError(f"intent {name} is not JSON: {exc}") from exc
+    if not isinstance(body, dict) or body.get("version") != 1 or body.get("verb") not in _VERBS:
+        raise BrokerError(f"intent {name} is not of version 1 with a known verb")
+    if not isinstance(body.get("nodes"), str) or not isinstance(body.get("at"), int | float):
+        raise BrokerError(f"intent {name} lacks `nodes` (a hostlist) or `at` (epoch seconds)")
+    return Intent(
+        name=name.removesuffix(".json"),
+        verb=body["verb"],
+        nodes=tuple(hostlist.expand(body["nodes"])),
+        at=datetime.fromtimestamp(body["at"], UTC),
+        jobs=dict(_jobs_of_nodes(body.get("resume"))),
+    )
+
+
+def _jobs_of_nodes(resume: object) -> Iterator[tuple[str, int]]:
+    if not isinstance(resume, dict):
+        return
+    # Reversed, so that of two jobs naming one node the first one listed stays.
+    for job_id, nodes in reversed(resume_jobs(resume)):
+        for node in nodes:
+            yield node, job_id

@@ -1,0 +1,188 @@
+"""What the API may ask for. Each method is one question or one deed; there is no second writer behind it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Connection, Engine
+
+from broker.catalog.accelerators import canonical, names
+from broker.core.demand import Wishes
+from broker.core.errors import BrokerError, NotFound
+from broker.core.leases import Lease, LeaseState
+from broker.core.offers import Offer
+from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
+from broker.db import jobs, leases, offers, purchasing, steps, usage
+from broker.db.engine import reading
+from broker.services import purchases
+from broker.services.views import LeaseView, NodeAccess, Status, StepRecord, Why
+from broker.services.why import explain_job, explain_node
+from broker.slurm.base import SlurmClient
+from broker.slurm.wishes import parse_wishes
+
+
+class Operations:
+    """`granularity`: credential → its billing unit; `ssh`: a lease's port, user and key file."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        slurm: SlurmClient,
+        clock: Callable[[], datetime],
+        version: str,
+        cluster: str,
+        addresses: Mapping[str, IPv4Address],
+        granularity: Mapping[str, timedelta],
+        lease_logs: Path,
+        ssh: Callable[[Lease], tuple[int, str, Path]],
+        health: Callable[[], dict[str, tuple[datetime | None, str | None]]],
+        nudge: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._slurm = slurm
+        self._clock = clock
+        self._version = version
+        self._cluster = cluster
+        self._addresses = addresses
+        self._granularity = granularity
+        self._lease_logs = lease_logs
+        self._ssh = ssh
+        self._health = health
+        self._nudge = nudge
+
+    def offers(self, gpu: str | None) -> list[Offer]:
+        """What was on sale at the last reading. BrokerError: a GPU nobody knows."""
+        model = None
+        if gpu is not None:
+            model = canonical(gpu)
+            if model is None:
+                raise BrokerError(f"no GPU model is called {gpu!r}; known: {', '.join(names())}")
+        with reading(self._engine) as db:
+            return offers.current(db, model)
+
+    def leases(self, *, include_released: bool, node: str | None) -> list[LeaseView]:
+        """Purchases, oldest first."""
+        with reading(self._engine) as db:
+            rows = leases.all_leases(db) if include_released else leases.living(db)
+            return [self._view(db, lease) for lease in rows if node is None or lease.node == node]
+
+    def lease(self, lease_id: str) -> LeaseView:
+        """NotFound."""
+        with reading(self._engine) as db:
+            return self._view(db, leases.get(db, lease_id))
+
+    def release(self, lease_id: str, reason: str, actor: str) -> LeaseView:
+        """Give a lease's machine back whatever runs on it; Slurm requeues the job. Asking again changes nothing."""
+        now = self._clock()
+        with self._engine.begin() as db:
+            lease = leases.get(db, lease_id)
+            held = lease.state in {
+                LeaseState.REQUESTED,
+                LeaseState.LAUNCHING,
+                LeaseState.BOOTSTRAPPING,
+                LeaseState.READY,
+            }
+            purchases.give_up(db, lease, f"released by {actor}: {reason}", now)
+        if held:
+            self._slurm.power_down_force([lease.node], f"broker: released by {actor}: {reason}")
+        self._nudge()
+        return self.lease(lease_id)
+
+    def log(self, lease_id: str, which: Literal["boot", "console"]) -> str:
+        """What we did on the machine (`boot`) or what it said itself (`console`). NotFound: nothing was kept."""
+        with reading(self._engine) as db:
+            leases.get(db, lease_id)
+        path = self._lease_logs / lease_id / f"{which}.log"
+        if not path.exists():
+            raise NotFound(f"lease {lease_id} has no {which} log (yet): its machine was never reached over SSH")
+        return path.read_text(errors="replace")
+
+    def why(self, target: str) -> Why:
+        """What happened to a job (number) or node (name) and what is awaited. NotFound."""
+        return self._why_job(int(target)) if target.isdecimal() else self._why_node(target)
+
+    def pause(self, reason: str, actor: str) -> Status:
+        """Stop all buying; what is bought already goes on."""
+        with self._engine.begin() as db:
+            purchasing.set_paused(db, f"{reason} (by {actor})", actor)
+        return self.status()
+
+    def resume(self, actor: str) -> Status:
+        """Buy again."""
+        with self._engine.begin() as db:
+            purchasing.set_paused(db, None, actor)
+        self._nudge()
+        return self.status()
+
+    def status(self) -> Status:
+        """The daemon at a glance."""
+        with reading(self._engine) as db:
+            suspended = purchasing.suspended(db, self._clock())
+            return Status(
+                version=self._version,
+                cluster=self._cluster,
+                paused=purchasing.paused(db),
+                living_leases=leases.count_living(db),
+                activities=self._health(),
+                providers={name: suspended.get(name, "ok") for name in sorted(self._granularity)},
+            )
+
+    def node_access(self, node: str) -> NodeAccess:
+        """How to open a shell on the machine behind `node`. NotFound: there is none now."""
+        with reading(self._engine) as db:
+            lease = leases.holding(db, node)
+        if lease is None or lease.address is None or lease.host_key is None:
+            raise NotFound(f"no machine with an address stands behind {node} now; `broker why {node}` tells its story")
+        port, user, key_file = self._ssh(lease)
+        return NodeAccess(
+            node=node, address=lease.address, port=port, user=user, host_key=lease.host_key, key_file=str(key_file)
+        )
+
+    def _why_job(self, job_id: int) -> Why:
+        job = next(iter(self._slurm.jobs([job_id])), None)
+        if job is None:
+            raise NotFound(f"slurmctld does not know job {job_id} (any more); `sacct -j {job_id}` may")
+        with reading(self._engine) as db:
+            asked = {lease.id: lease for lease in leases.of_job(db, job_id)}
+            ran = {lease_id: leases.get(db, lease_id) for lease_id in jobs.leases_of(db, job_id)}
+            views = [self._view(db, lease) for lease in (asked | ran).values()]
+        try:
+            wishes = parse_wishes(job.comment)
+        except BrokerError:
+            wishes = Wishes()
+        return explain_job(job, sorted(views, key=lambda view: view.lease.created_at), wishes, self._clock())
+
+    def _why_node(self, node: str) -> Why:
+        if node not in self._addresses:
+            near = ", ".join(sorted(self._addresses)[:4])
+            raise NotFound(f"{node} is neither a job number nor one of our nodes ({near}, …)")
+        state = next((n.state + "".join(f"+{f}" for f in sorted(n.flags)) for n in self._slurm.nodes() if n.name == node), "unknown")
+        with reading(self._engine) as db:
+            views = [self._view(db, lease) for lease in leases.of_node(db, node)]
+        return explain_node(node, state, views)
+
+    def _view(self, db: Connection, lease: Lease) -> LeaseView:
+        used = usage.of_lease(db, lease.id)
+        return LeaseView(
+            lease=lease,
+            events=tuple(leases.events(db, lease.id)),
+            steps=tuple(
+                StepRecord(name=name, finished_at=at, seconds=seconds) for name, at, seconds in steps.history(db, lease.id)
+            ),
+            usage=tuple(_in_order(used.values())),
+            cost=self._cost(lease, used),
+        )
+
+    def _cost(self, lease: Lease, used: Mapping[UsageKind, UsageEvent]) -> CostBounds | None:
+        start = used.get(UsageKind.START)
+        if start is None:
+            return None
+        unit = self._granularity.get(lease.provider or "", timedelta(seconds=1))
+        return bounds(start, used.get(UsageKind.END), self._clock(), unit)
+
+
+def _in_order(events: Iterable[UsageEvent]) -> list[UsageEvent]:
+    return sorted(events, key=lambda event: event.not_before)

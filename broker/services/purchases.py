@@ -1,0 +1,82 @@
+"""The steps of a lease that several reconcilers share: one attempt ends, the next stands behind the same node name."""
+
+import logging
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from broker.core.leases import Lease, LeaseState, new_lease_id
+from broker.db import leases
+
+log = logging.getLogger("broker.leases")
+
+
+def request(
+    db: Connection, *, node: str, shape: str, job_id: int | None, request_id: str, at: datetime, deadline: datetime, now: datetime
+) -> Lease:
+    """A new wish for a machine behind `node`. IntegrityError: another lease holds the name."""
+    lease = Lease(
+        id=new_lease_id(),
+        node=node,
+        shape=shape,
+        state=LeaseState.REQUESTED,
+        state_since=now,
+        version=1,
+        created_at=now,
+        requested_at=at,
+        deadline=deadline,
+        request_id=request_id,
+        attempt=1,
+        epoch=1,
+        job_id=job_id,
+    )
+    leases.add(db, lease, "Slurm asked for the node" + (f" for job {job_id}" if job_id else ""), now)
+    return lease
+
+
+def next_attempt(db: Connection, failed: Lease, now: datetime, not_before: datetime | None = None) -> Lease:
+    """The next offer gets a lease of its own, behind the same node name and under the same deadline."""
+    lease = Lease(
+        id=new_lease_id(),
+        node=failed.node,
+        shape=failed.shape,
+        state=LeaseState.REQUESTED,
+        state_since=now,
+        version=1,
+        created_at=now,
+        requested_at=failed.requested_at,
+        deadline=failed.deadline,
+        request_id=failed.request_id,
+        attempt=failed.attempt + 1,
+        epoch=1,
+        job_id=failed.job_id,
+        not_before=not_before,
+    )
+    leases.add(db, lease, f"attempt {lease.attempt}: the one before ended ({failed.reason})", now)
+    return lease
+
+
+def refused(db: Connection, lease: Lease, reason: str, now: datetime, not_before: datetime | None = None) -> Lease:
+    """The provider refused to sell: nothing was bought, so the lease ends here and the next attempt begins."""
+    ended = leases.move(db, lease, LeaseState.RELEASING, reason, now, fenced_at=now)
+    ended = leases.move(db, ended, LeaseState.RELEASED, reason, now)
+    return next_attempt(db, ended, now, not_before)
+
+
+def abandon(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:
+    """The machine is no good: give it back and try the next offer behind the same name."""
+    ended = leases.move(db, lease, LeaseState.RELEASING, reason, now)
+    return next_attempt(db, ended, now)
+
+
+def give_up(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:
+    """The node name is no longer wanted: end the lease in whatever state it is, without a next attempt."""
+    match lease.state:
+        case LeaseState.REQUESTED:
+            return leases.move(db, lease, LeaseState.RELEASED, reason, now)
+        case LeaseState.READY:
+            return leases.move(db, lease, LeaseState.DRAINING, reason, now)
+        case LeaseState.LAUNCHING | LeaseState.BOOTSTRAPPING | LeaseState.PARKED:
+            return leases.move(db, lease, LeaseState.RELEASING, reason, now)
+        case LeaseState.DRAINING | LeaseState.RELEASING | LeaseState.RELEASED:
+            return lease
