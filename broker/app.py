@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from broker import __version__
 from broker.api.app import create_app
+from broker.api.auth import operator_uids
 from broker.config import Settings
 from broker.core.errors import ConfigError
 from broker.core.leases import Lease
@@ -21,7 +22,7 @@ from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
 from broker.provisioning.steps import JoinPlan
-from broker.reconcile import attend, bootstrap, join, launch, refresh_offers, release, renew
+from broker.reconcile import attend, bootstrap, hand_back, join, launch, refresh_offers, release, renew
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.world import Site, World
@@ -110,7 +111,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         nudge=nudge,
     )
     return App(
-        api=create_app(operations, settings.site.operator_uids()),
+        api=create_app(operations, operator_uids(settings.site.operators)),
         driver=driver,
         engine=engine,
         knock=spool / "knock",
@@ -133,6 +134,7 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
         Activity(name="bootstrap", interval_seconds=0.25, find=lambda: bootstrap.find(world)),
         Activity(name="join", interval_seconds=0.25, find=lambda: join.find(world)),
         Activity(name="attend", interval_seconds=1.0, find=lambda: attend.find(world)),
+        Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
         Activity(
             name="renew",
@@ -145,9 +147,10 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
     ]
 
 
-def _join_planner(
-    settings: Settings, site: Site, bundle: Bundle, net: PrivilegedClient
-) -> Callable[[Lease], JoinPlan]:
+def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: PrivilegedClient) -> Callable[[Lease], JoinPlan]:
+    export_host_key = _read("node.export_host_key", settings.node.export_host_key).decode().strip()
+    munge_key = _read("node.munge_key", settings.node.munge_key)
+
     def plan(lease: Lease) -> JoinPlan:
         hub = net.hub()
         return JoinPlan(
@@ -160,8 +163,10 @@ def _join_planner(
             hub=settings.overlay.hub,
             hub_public_key=hub.public_key,
             hub_endpoint=settings.overlay.endpoint,
+            export_host_key=export_host_key,
+            export_port=settings.node.export_port,
             bundle=bundle,
-            munge_key=settings.node.munge_key.read_bytes() if lease.provider in site.trusted else None,
+            munge_key=munge_key if lease.provider in site.trusted else None,
             dead_man=site.dead_man,
         )
 
@@ -177,3 +182,10 @@ def _providers(settings: Settings, clock: Callable[[], datetime]) -> dict[str, P
             name, wanted.api_key.reveal(), wanted.base_url, frozenset(wanted.regions), clock
         )
     return providers
+
+
+def _read(key: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"{key} = {path}: {exc.strerror}; the daemon's user must be able to read it") from exc

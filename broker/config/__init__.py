@@ -1,7 +1,7 @@
 """The site's configuration: the only reader of `broker.toml`, of secret files and of secrets in the environment."""
 
 from broker.config.reading import InvalidConfig, Problem
-from broker.config.sections import KINDS, load
+from broker.config.sections import KINDS, load, parse
 from broker.config.settings import (
     NodeSettings,
     Overlay,
@@ -26,4 +26,5 @@ __all__ = [
     "Site",
     "SlurmSettings",
     "load",
+    "parse",
 ]

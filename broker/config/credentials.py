@@ -17,9 +17,12 @@ def read_provider(
     name: str, section: Section, environ: Mapping[str, str] | None, kinds: Collection[str]
 ) -> ProviderSettings:
     """The credential's settings; every problem is noted in `section`."""
-    regions = section.texts("regions", pattern=r"[A-Za-z0-9_.:-]+", rule="a region as the provider spells it")
-    if section.has("regions") and not regions:
-        section.note("regions", "names no region; leave the key out to buy in all of them")
+    regions = section.texts(
+        "regions",
+        pattern=r"[A-Za-z0-9_.:-]+",
+        rule="a region as the provider spells it",
+        if_empty="names no region; leave the key out to buy in all of them",
+    )
     settings = ProviderSettings(
         name=name,
         kind=section.choice("kind", kinds),

@@ -65,15 +65,23 @@ class Section:
         return value
 
     def texts(
-        self, key: str, default: tuple[str, ...] = (), *, pattern: str = r".+", rule: str = "text"
+        self,
+        key: str,
+        default: tuple[str, ...] = (),
+        *,
+        pattern: str = r".+",
+        rule: str = "text",
+        if_empty: str | None = None,
     ) -> tuple[str, ...]:
-        """A list of texts, each once."""
+        """A list of texts, each once. `if_empty`: what is wrong with an empty list, None when nothing is."""
         value = self._take(key)
         if value is _MISSING:
             return default
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self.note(key, f'{shown(value)} is not a list of texts; write for example {key} = ["one", "two"]')
             return ()
+        if not value and if_empty:
+            self.note(key, if_empty)
         for item in value:
             if not re.fullmatch(pattern, item):
                 self.note(key, f"{shown(item)} does not fit; write {rule}")

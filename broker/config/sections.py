@@ -27,8 +27,13 @@ def load(path: Path, environ: Mapping[str, str] | None = None, kinds: Collection
 
     InvalidConfig, a ConfigError, names every problem of the file at once.
     """
+    return parse(_read(path), path, environ, kinds)
+
+
+def parse(text: str, path: Path, environ: Mapping[str, str] | None = None, kinds: Collection[str] = KINDS) -> Settings:
+    """`load` for a text that is to become the file `path`."""
     problems: list[Problem] = []
-    document = _parse(path)
+    document = _document(text, path)
     sections = {name: _table(document, name, problems) for name in _TABLES}
 
     site = _site(sections["site"])
@@ -57,10 +62,9 @@ def load(path: Path, environ: Mapping[str, str] | None = None, kinds: Collection
     )
 
 
-def _parse(path: Path) -> dict[str, object]:
+def _read(path: Path) -> str:
     try:
-        # Decimals from the start: 2.49 read as a binary float is no longer 2.49.
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         problem = "there is no such file; write one with `broker init --output FILE`, or name yours with --config"
     except PermissionError:
@@ -69,9 +73,16 @@ def _parse(path: Path) -> dict[str, object]:
         problem = f"cannot be read ({exc.strerror}); name a TOML file"
     except UnicodeDecodeError as exc:
         problem = f"byte {exc.start} is not UTF-8; save the file as UTF-8"
+    raise InvalidConfig(path, [Problem(where="the file", text=problem)])
+
+
+def _document(text: str, path: Path) -> dict[str, object]:
+    try:
+        # Decimals from the start: 2.49 read as a binary float is no longer 2.49.
+        return tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as exc:
         problem = f"is not TOML: {exc}; texts stand in double quotes, sections in [brackets]"
-    raise InvalidConfig(path, [Problem(where="the file", text=problem)])
+        raise InvalidConfig(path, [Problem(where="the file", text=problem)]) from exc
 
 
 def _refuse_unknown(document: Mapping[str, object], sections: Mapping[str, Section], problems: list[Problem]) -> None:
@@ -105,7 +116,7 @@ def _site(section: Section) -> Site:
         cluster=section.text(
             "cluster",
             pattern=rf"(?=.{{1,32}}$){_DNS_LABEL}",
-            rule="Slurm's ClusterName: at most 32 of a-z, 0-9 and -, neither first nor last a -",
+            rule="the cluster's name at the providers: at most 32 of a-z, 0-9 and -, neither first nor last a -",
         ),
         currency=currency,
         operators=section.texts(
@@ -144,6 +155,7 @@ def _node(section: Section, site: Site) -> NodeSettings:
         dead_man_s=section.whole("dead_man_s", 900, low=10, high=_DAY_S, unit="seconds"),
         bundle_dir=section.path("bundle_dir", site.state_dir / "bundle"),
         munge_key=section.path("munge_key", Path("/etc/munge/munge.key")),
+        export_host_key=section.path("export_host_key", Path("/etc/broker/export-sshd.pub")),
         export_port=section.whole("export_port", 2022, low=1, high=65535),
     )
 

@@ -83,12 +83,16 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
-    """`dead_man_s`: a node that nobody renews for so many seconds ends itself."""
+    """`dead_man_s`: a node that nobody renews for so many seconds ends itself.
+
+    `export_host_key`: the public host key of the sshd that exports homes, which nodes pin.
+    """
 
     ssh_user: str
     dead_man_s: int
     bundle_dir: Path
     munge_key: Path
+    export_host_key: Path
     export_port: int
 
 

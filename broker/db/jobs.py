@@ -20,9 +20,7 @@ class AttendedJob:
 
 def attend(db: Connection, job_id: int, lease_id: str, user: str, now: datetime) -> None:
     """Write that the user's home is about to be exported to the lease's node for this job; repeating renews it."""
-    db.execute(
-        delete(attended_jobs).where(attended_jobs.c.job_id == job_id, attended_jobs.c.lease_id == lease_id)
-    )
+    db.execute(delete(attended_jobs).where(attended_jobs.c.job_id == job_id, attended_jobs.c.lease_id == lease_id))
     db.execute(insert(attended_jobs).values(job_id=job_id, lease_id=lease_id, user=user, attended_at=now))
 
 

@@ -33,12 +33,12 @@ def move(db: Connection, lease: Lease, to: LeaseState, reason: str, now: datetim
     return moved
 
 
-def amend(db: Connection, lease: Lease, reason: str | None, now: datetime, **changes: Any) -> Lease:
-    """Change fields of `lease` without a move; with an event when `reason` is given. StaleLease as in `move`."""
+def amend(db: Connection, lease: Lease, said: str | None, now: datetime, **changes: Any) -> Lease:
+    """Change fields of `lease` without a move; with an event when something is `said`. StaleLease as in `move`."""
     amended = replace(lease, version=lease.version + 1, **changes)
     _write(db, lease, amended)
-    if reason is not None:
-        note(db, amended, reason, now, was=lease.state)
+    if said is not None:
+        note(db, amended, said, now, was=lease.state)
     return amended
 
 
@@ -57,7 +57,11 @@ def get(db: Connection, lease_id: str) -> Lease:
 
 def in_states(db: Connection, states: Iterable[LeaseState]) -> list[Lease]:
     """Leases in one of `states`, oldest first."""
-    query = select(leases).where(leases.c.state.in_(list(states))).order_by(leases.c.created_at, leases.c.id)
+    query = (
+        select(leases)
+        .where(leases.c.state.in_(list(states)))
+        .order_by(leases.c.created_at, leases.c.attempt, leases.c.id)
+    )
     return [_lease(row) for row in db.execute(query)]
 
 
@@ -71,6 +75,12 @@ def all_leases(db: Connection) -> list[Lease]:
     return in_states(db, LeaseState)
 
 
+def to_hand_back(db: Connection) -> list[Lease]:
+    """Ended leases whose node Slurm must take back, and whose job must be told when to try again."""
+    query = select(leases).where(leases.c.state == LeaseState.RELEASED, leases.c.not_before.is_not(None))
+    return [_lease(row) for row in db.execute(query)]
+
+
 def holding(db: Connection, node: str) -> Lease | None:
     """The lease that holds the node name now."""
     query = select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE)))
@@ -80,7 +90,7 @@ def holding(db: Connection, node: str) -> Lease | None:
 
 def of_node(db: Connection, node: str) -> list[Lease]:
     """Every lease the node name ever had, oldest first."""
-    query = select(leases).where(leases.c.node == node).order_by(leases.c.created_at, leases.c.id)
+    query = select(leases).where(leases.c.node == node).order_by(leases.c.created_at, leases.c.attempt, leases.c.id)
     return [_lease(row) for row in db.execute(query)]
 
 
@@ -92,7 +102,7 @@ def of_request(db: Connection, request_id: str, node: str) -> list[Lease]:
 
 def of_job(db: Connection, job_id: int) -> list[Lease]:
     """The leases that were asked for by this job, oldest first."""
-    query = select(leases).where(leases.c.job_id == job_id).order_by(leases.c.created_at, leases.c.id)
+    query = select(leases).where(leases.c.job_id == job_id).order_by(leases.c.created_at, leases.c.attempt, leases.c.id)
     return [_lease(row) for row in db.execute(query)]
 
 

@@ -9,7 +9,8 @@ from broker.db.schema import credentials, purchasing
 
 def paused(db: Connection) -> str | None:
     """Why buying is paused; None: it is not."""
-    return db.execute(select(purchasing.c.paused_reason)).scalar_one()
+    reason: str | None = db.execute(select(purchasing.c.paused_reason)).scalar_one()
+    return reason
 
 
 def set_paused(db: Connection, reason: str | None, actor: str) -> None:

@@ -1,13 +1,14 @@
 """The node bundle: the controller's own Slurm, munge, WireGuard and sshfs, with their libraries, in one archive.
 
 It runs on any distribution of the same CPU family: programs carry the bundle's own dynamic loader and library path
-(DT_RPATH, which a job's LD_LIBRARY_PATH cannot override), so nothing of it leaks into jobs and nothing of theirs into it.
+(DT_RPATH, which a job's LD_LIBRARY_PATH cannot override): nothing of it leaks into jobs, and nothing of theirs into it.
 """
 
 import gzip
 import hashlib
 import io
 import json
+import os
 import platform
 import pwd
 import re
@@ -20,8 +21,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from broker.core.errors import BrokerError
+from broker.core.errors import BrokerError, ConfigError
 
 LAYOUT = 1
 """Part of the bundle's id: raise it when the same inputs are packed differently."""
@@ -75,7 +77,8 @@ class Bundle:
     slurm: SystemUser | None
     munge: SystemUser | None
     commands: tuple[str, ...]
-    """Client commands that get a place in the node's PATH."""
+    command_dir: str
+    """Where the controller has its client commands: the PATH that a job brings along finds the node's there too."""
 
 
 def build(
@@ -85,7 +88,7 @@ def build(
     slurm_user: str = "slurm",
     progress: Progress = lambda _line: None,
 ) -> Bundle:
-    """Pack the bundle of this machine's Slurm into `output_dir`, or find it there when the same inputs were packed before.
+    """Pack this machine's Slurm into `output_dir`, or find the bundle there when the same inputs were packed before.
 
     The same inputs give the same bytes. BrokerError: a program is missing, a library cannot be found, patchelf failed.
     """
@@ -103,6 +106,7 @@ def build(
     archive = output_dir / f"bundle-{bundle_id}.tar.gz"
     if archive.exists():
         progress(f"{archive.name} is up to date")
+        os.utime(archive)  # `find_bundle` takes the newest
         return load(archive)
 
     progress(f"packing {len(programs)} programs, {len(plugins)} plugins and {len(libraries)} libraries")
@@ -115,6 +119,7 @@ def build(
         "plugin_dir": str(plugin_dir),
         "slurm_user": slurm_user,
         "users": {name: {"uid": user.uid, "gid": user.gid} for name, user in users.items() if user},
+        "command_dir": str(programs["bin/srun"].parent),
         "commands": sorted(name for name in (*_CLIENTS_NEEDED, *_CLIENTS_WELCOME) if f"bin/{name}" in programs),
     }
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -133,14 +138,25 @@ def build(
 def load(archive: Path) -> Bundle:
     """Read what an archive holds. BrokerError: it is missing or not one of our bundles."""
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            first = tar.next()
-            stream = tar.extractfile(first) if first and first.name.endswith("/manifest.json") else None
-            manifest = json.load(stream) if stream else None
-    except (OSError, tarfile.TarError, ValueError) as exc:
-        raise BrokerError(f"node bundle {archive}: {exc}; build it again: broker node-bundle build") from exc
-    if not manifest:
-        raise BrokerError(f"node bundle {archive}: it has no manifest; build it again: broker node-bundle build")
+        return _described(archive, _manifest_of(archive))
+    except (OSError, EOFError, tarfile.TarError, ValueError, KeyError, TypeError) as exc:
+        raise BrokerError(
+            f"node bundle {archive} cannot be used ({type(exc).__name__}: {exc}); delete it and build it again: "
+            f"broker node-bundle build --output {archive.parent}"
+        ) from exc
+
+
+def _manifest_of(archive: Path) -> dict[str, Any]:
+    with tarfile.open(archive, "r:gz") as tar:
+        first = tar.next()
+        stream = tar.extractfile(first) if first and first.name.endswith("/manifest.json") else None
+        if stream is None:
+            raise ValueError("it has no manifest")
+        manifest: dict[str, Any] = json.load(stream)
+        return manifest
+
+
+def _described(archive: Path, manifest: Mapping[str, Any]) -> Bundle:
     return Bundle(
         path=archive,
         sha256=_sha256(archive),
@@ -153,11 +169,20 @@ def load(archive: Path) -> Bundle:
         slurm=_user_of(manifest, manifest["slurm_user"]),
         munge=_user_of(manifest, "munge"),
         commands=tuple(manifest["commands"]),
+        command_dir=manifest["command_dir"],
     )
 
 
+def find_bundle(folder: Path) -> Bundle:
+    """The bundle that was built last into `folder`. ConfigError: there is none."""
+    archives = sorted(folder.glob("bundle-*.tar.gz"), key=lambda path: path.stat().st_mtime)
+    if not archives:
+        raise ConfigError(f"node bundle: none in {folder}; build it: broker node-bundle build --output {folder}")
+    return load(archives[-1])
+
+
 def _programs(slurmd: Path) -> dict[str, Path]:
-    """Place in the bundle → file here. Slurm's own are looked for beside `slurmd` first, so that one release is packed."""
+    """Place in the bundle → file here. Slurm's own are looked for beside `slurmd` first: one release is packed."""
     prefix = slurmd.parent.parent
     path = ":".join(map(str, [slurmd.parent, prefix / "bin", "/usr/bin", "/usr/sbin", "/usr/local/bin"]))
     needed = {
@@ -262,13 +287,16 @@ def _patchelf(*arguments: str) -> str:
 
 def _write_archive(path: Path, tree: Path, top: str, manifest: Mapping[str, object], names: Iterable[str]) -> None:
     """Level 2: level 9 saves a tenth of the size for ten times the time, and a datacentre's line is fast."""
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 2, raw, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-            _add(tar, f"{top}/manifest.json", io.BytesIO(text), len(text), 0o644)
-            for name in names:
-                with (tree / name).open("rb") as stream:
-                    _add(tar, f"{top}/{name}", stream, (tree / name).stat().st_size, 0o755)
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", 2, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        text = json.dumps(manifest, indent=1, sort_keys=True).encode()
+        _add(tar, f"{top}/manifest.json", io.BytesIO(text), len(text), 0o644)
+        for name in names:
+            with (tree / name).open("rb") as stream:
+                _add(tar, f"{top}/{name}", stream, (tree / name).stat().st_size, 0o755)
 
 
 def _add(tar: tarfile.TarFile, name: str, stream: io.BufferedIOBase, size: int, mode: int) -> None:
@@ -293,7 +321,7 @@ def _system_user(name: str) -> SystemUser | None:
     return SystemUser(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
 
 
-def _user_of(manifest: Mapping[str, dict[str, dict[str, int]]], name: str) -> SystemUser | None:
+def _user_of(manifest: Mapping[str, Any], name: str) -> SystemUser | None:
     entry = manifest["users"].get(name)
     return SystemUser(name=name, uid=entry["uid"], gid=entry["gid"]) if entry else None
 

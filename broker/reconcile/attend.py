@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from broker.core.demand import Job
@@ -52,11 +53,11 @@ def find(world: World) -> Iterable[Task]:
         except (OSError, ValueError, BrokerError) as exc:
             log.error("job file %s cannot be read: %s", path.name, exc)
             continue
-        yield Task(key=f"job:{waiting.id}", run=lambda waiting=waiting: attend(world, waiting))  # type: ignore[misc]
+        yield Task(key=f"job:{waiting.id}", run=partial(attend, world, waiting))
     with reading(world.engine) as db:
         running = jobs.open_jobs(db)
     if running:
-        yield Task(key="jobs:end", run=lambda: end_jobs(world))
+        yield Task(key="jobs:end", run=partial(end_jobs, world))
 
 
 def attend(world: World, waiting: WaitingJob) -> None:

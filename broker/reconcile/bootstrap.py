@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from broker.core.errors import InstanceNotFound, NodeUnreachable, ProviderError, StepFailed
@@ -37,7 +38,7 @@ def find(world: World) -> Iterable[Task]:
             if LAST_STEP not in steps.of_lease(db, lease.id) and (lease.not_before is None or lease.not_before <= now)
         ]
     for lease in booting:
-        yield Task(key=f"lease:{lease.id}", run=lambda lease_id=lease.id: bootstrap(world, lease_id))  # type: ignore[misc]
+        yield Task(key=f"lease:{lease.id}", run=partial(bootstrap, world, lease.id))
 
 
 def bootstrap(world: World, lease_id: str) -> None:
@@ -100,7 +101,9 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
         return None
     with world.engine.begin() as db:
         if seen is not None and seen.address is not None:
-            return leases.amend(db, lease, f"it has an address: {seen.address}", now, address=seen.address, not_before=None)
+            return leases.amend(
+                db, lease, f"it has an address: {seen.address}", now, address=seen.address, not_before=None
+            )
         leases.amend(db, lease, None, now, not_before=now + _LISTING_AGE)
     return None
 
@@ -131,8 +134,9 @@ def _join(world: World, lease: Lease) -> None:
         world.net.remove_address(address)
         world.net.set_peer(public_key, address)
 
-    with open_node(world, lease) as shell:
-        run_join(shell, plan, done, on_step, add_peer)
+    # Between its making and its first use we cannot know which of its two keys the machine answers with.
+    with open_node(world, lease, done.get("host_key_made", {}).get("public_key")) as shell:
+        run_join(shell, plan, done, on_step, add_peer, clock=world.clock)
     log.info("lease_id=%s node=%s joined, slurmd started", lease.id, lease.node)
     world.nudge()
 

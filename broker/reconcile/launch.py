@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -53,7 +54,7 @@ def find(world: World) -> Iterable[Task]:
         waiting = leases.in_states(db, [LeaseState.REQUESTED, LeaseState.LAUNCHING])
     for lease in waiting:
         if lease.not_before is None or lease.not_before <= now:
-            yield Task(key=f"lease:{lease.id}", run=lambda lease_id=lease.id: launch(world, lease_id))  # type: ignore[misc]
+            yield Task(key=f"lease:{lease.id}", run=partial(launch, world, lease.id))
 
 
 def launch(world: World, lease_id: str) -> None:
@@ -71,7 +72,14 @@ def _buy(world: World, lease: Lease) -> None:
     now = world.clock()
     if lease.deadline <= now:
         with world.engine.begin() as db:
-            leases.move(db, lease, LeaseState.RELEASED, "Slurm's ResumeTimeout passed before anything was bought", now)
+            leases.move(
+                db,
+                lease,
+                LeaseState.RELEASED,
+                "Slurm's ResumeTimeout passed before anything was bought",
+                now,
+                not_before=None,
+            )
         return
     job = _job_of(world, lease)
     with reading(world.engine) as db:
@@ -248,18 +256,15 @@ _WORDS: dict[type[BrokerError], str] = {
 
 
 def _nothing_left(world: World, lease: Lease, ranked: Plan, now: datetime) -> None:
-    """Nothing fits: the node name is given up now, and Slurm tries the job again later instead of at once."""
+    """Nothing fits: `hand_back` gives the node up and has Slurm try the job again later."""
     grouped = "; ".join(f"{count} × {reason}" for reason, count in ranked.reasons()[:4]) or "no offers at all"
     reason = f"nothing to buy for {lease.shape}: {grouped}"
     with world.engine.begin() as db:
-        leases.move(db, lease, LeaseState.RELEASED, reason, now)
         rounds = len({past.request_id for past in leases.of_job(db, lease.job_id)}) if lease.job_id else 1
-    log.warning("lease_id=%s node=%s %s", lease.id, lease.node, reason)
-    world.slurm.power_down_force([lease.node], f"broker: {reason}")
-    if lease.job_id is not None:
         again = now + min(_FIRST_BACKOFF * 2 ** (min(rounds, _ROUNDS) - 1), _LAST_BACKOFF)
-        world.slurm.set_admin_comment(lease.job_id, f"broker: {reason}; tried again at {again:%H:%M:%S} UTC")
-        world.slurm.start_not_before(lease.job_id, again)
+        leases.move(db, lease, LeaseState.RELEASED, reason, now, not_before=again)
+    log.warning("lease_id=%s node=%s %s", lease.id, lease.node, reason)
+    world.nudge()
 
 
 def _soonest_of_the_cheapest(world: World, ranked: Plan) -> tuple[Offer, float]:

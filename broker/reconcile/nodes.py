@@ -9,8 +9,11 @@ from broker.provisioning.base import Shell, Step
 from broker.reconcile.world import World
 
 
-def open_node(world: World, lease: Lease) -> Shell:
-    """A shell on the lease's machine. NodeUnreachable: no address yet, no answer, or not with the key we pinned."""
+def open_node(world: World, lease: Lease, other_host_key: str | None = None) -> Shell:
+    """A shell on the lease's machine. NodeUnreachable: no address yet, no answer, or not with the key we pinned.
+
+    `other_host_key`: a key it may answer with as well, while the pinned one is being replaced.
+    """
     if lease.address is None or lease.host_key is None:
         raise NodeUnreachable(f"lease {lease.id} has no address yet")
     return world.open_shell(
@@ -20,6 +23,7 @@ def open_node(world: World, lease: Lease) -> Shell:
         key_file=world.site.ssh_key_file,
         host_key=lease.host_key,
         transcript=log_file(world, lease, "boot"),
+        other_host_key=other_host_key,
     )
 
 

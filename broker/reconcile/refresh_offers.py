@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 
 from broker.core.errors import CredentialsRefused
 from broker.db import offers, purchasing
@@ -19,7 +20,7 @@ _REFUSED_PAUSE = timedelta(minutes=10)
 def find(world: World) -> Iterable[Task]:
     """A task for each credential."""
     for provider in world.providers.values():
-        yield Task(key=f"offers:{provider.name}", run=lambda provider=provider: refresh(world, provider))  # type: ignore[misc]
+        yield Task(key=f"offers:{provider.name}", run=partial(refresh, world, provider))
 
 
 def refresh(world: World, provider: Provider) -> None:

@@ -3,8 +3,16 @@
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 
-from broker.core.errors import CredentialsRefused, InstanceNotFound, NodeUnreachable, NotFound, ProviderError, StepFailed
+from broker.core.errors import (
+    CredentialsRefused,
+    InstanceNotFound,
+    NodeUnreachable,
+    NotFound,
+    ProviderError,
+    StepFailed,
+)
 from broker.core.leases import Lease, LeaseState
 from broker.core.offers import InstanceState
 from broker.core.usage import UsageEvent, UsageKind
@@ -30,7 +38,7 @@ def find(world: World) -> Iterable[Task]:
         going = leases.in_states(db, [LeaseState.DRAINING, LeaseState.RELEASING])
     for lease in going:
         if lease.not_before is None or lease.not_before <= now or lease.state is LeaseState.DRAINING:
-            yield Task(key=f"lease:{lease.id}", run=lambda lease_id=lease.id: release(world, lease_id))  # type: ignore[misc]
+            yield Task(key=f"lease:{lease.id}", run=partial(release, world, lease.id))
 
 
 def release(world: World, lease_id: str) -> None:
@@ -97,7 +105,9 @@ def _look_for_instance(world: World, lease: Lease) -> Lease:
             return leases.amend(db, lease, f"found by its label: instance {found.id}", now, instance_id=found.id)
     with world.engine.begin() as db:
         if now - lease.state_since > timedelta(seconds=2 * provider.visibility_lag_seconds):
-            return leases.move(db, lease, LeaseState.RELEASED, "no machine with its label: nothing was bought", now)
+            return leases.move(
+                db, lease, LeaseState.RELEASED, "no machine with its label: nothing was bought", now, not_before=None
+            )
         return leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
 
 
@@ -140,7 +150,9 @@ def _again(world: World, lease: Lease, reason: str, pause: timedelta = _TROUBLE_
 def _ended(world: World, lease: Lease) -> None:
     now = world.clock()
     with world.engine.begin() as db:
-        leases.move(db, lease, LeaseState.RELEASED, "the provider confirms that the machine is gone", now)
+        leases.move(
+            db, lease, LeaseState.RELEASED, "the provider confirms that the machine is gone", now, not_before=None
+        )
         if lease.price_per_hour is not None and lease.currency is not None:
             usage.record(
                 db,

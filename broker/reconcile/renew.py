@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from broker.core.errors import NodeUnreachable, StepFailed
 from broker.core.leases import LeaseState
@@ -20,7 +21,7 @@ def find(world: World) -> Iterable[Task]:
     with reading(world.engine) as db:
         ready = leases.in_states(db, [LeaseState.READY])
     for lease in ready:
-        yield Task(key=f"renew:{lease.id}", run=lambda lease_id=lease.id: renew(world, lease_id))  # type: ignore[misc]
+        yield Task(key=f"renew:{lease.id}", run=partial(renew, world, lease.id))
 
 
 def renew(world: World, lease_id: str) -> None:

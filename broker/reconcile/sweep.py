@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 
 from broker.core.errors import InstanceNotFound, NotFound
 from broker.core.leases import Lease, LeaseState, lease_of_label
@@ -37,7 +38,7 @@ class Sweep:
     def find(self) -> Iterable[Task]:
         """A task for each credential, and one for Slurm's nodes."""
         for provider in self._world.providers.values():
-            yield Task(key=f"sweep:{provider.name}", run=lambda provider=provider: self.instances(provider))  # type: ignore[misc]
+            yield Task(key=f"sweep:{provider.name}", run=partial(self.instances, provider))
         yield Task(key="sweep:nodes", run=self.nodes)
 
     def instances(self, provider: Provider) -> None:

@@ -63,7 +63,7 @@ class Operations:
         with reading(self._engine) as db:
             return offers.current(db, model)
 
-    def leases(self, *, include_released: bool, node: str | None) -> list[LeaseView]:
+    def leases(self, include_released: bool, node: str | None) -> list[LeaseView]:
         """Purchases, oldest first."""
         with reading(self._engine) as db:
             rows = leases.all_leases(db) if include_released else leases.living(db)
@@ -159,7 +159,10 @@ class Operations:
         if node not in self._addresses:
             near = ", ".join(sorted(self._addresses)[:4])
             raise NotFound(f"{node} is neither a job number nor one of our nodes ({near}, …)")
-        state = next((n.state + "".join(f"+{f}" for f in sorted(n.flags)) for n in self._slurm.nodes() if n.name == node), "unknown")
+        state = next(
+            (n.state + "".join(f"+{f}" for f in sorted(n.flags)) for n in self._slurm.nodes() if n.name == node),
+            "unknown",
+        )
         with reading(self._engine) as db:
             views = [self._view(db, lease) for lease in leases.of_node(db, node)]
         return explain_node(node, state, views)
@@ -170,7 +173,8 @@ class Operations:
             lease=lease,
             events=tuple(leases.events(db, lease.id)),
             steps=tuple(
-                StepRecord(name=name, finished_at=at, seconds=seconds) for name, at, seconds in steps.history(db, lease.id)
+                StepRecord(name=name, finished_at=at, seconds=seconds)
+                for name, at, seconds in steps.history(db, lease.id)
             ),
             usage=tuple(_in_order(used.values())),
             cost=self._cost(lease, used),

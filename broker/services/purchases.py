@@ -12,7 +12,15 @@ log = logging.getLogger("broker.leases")
 
 
 def request(
-    db: Connection, *, node: str, shape: str, job_id: int | None, request_id: str, at: datetime, deadline: datetime, now: datetime
+    db: Connection,
+    *,
+    node: str,
+    shape: str,
+    job_id: int | None,
+    request_id: str,
+    at: datetime,
+    deadline: datetime,
+    now: datetime,
 ) -> Lease:
     """A new wish for a machine behind `node`. IntegrityError: another lease holds the name."""
     lease = Lease(
@@ -59,7 +67,7 @@ def next_attempt(db: Connection, failed: Lease, now: datetime, not_before: datet
 def refused(db: Connection, lease: Lease, reason: str, now: datetime, not_before: datetime | None = None) -> Lease:
     """The provider refused to sell: nothing was bought, so the lease ends here and the next attempt begins."""
     ended = leases.move(db, lease, LeaseState.RELEASING, reason, now, fenced_at=now)
-    ended = leases.move(db, ended, LeaseState.RELEASED, reason, now)
+    ended = leases.move(db, ended, LeaseState.RELEASED, reason, now, not_before=None)
     return next_attempt(db, ended, now, not_before)
 
 
@@ -73,7 +81,7 @@ def give_up(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:
     """The node name is no longer wanted: end the lease in whatever state it is, without a next attempt."""
     match lease.state:
         case LeaseState.REQUESTED:
-            return leases.move(db, lease, LeaseState.RELEASED, reason, now)
+            return leases.move(db, lease, LeaseState.RELEASED, reason, now, not_before=None)
         case LeaseState.READY:
             return leases.move(db, lease, LeaseState.DRAINING, reason, now)
         case LeaseState.LAUNCHING | LeaseState.BOOTSTRAPPING | LeaseState.PARKED:

@@ -36,13 +36,22 @@ def explain_node(node: str, slurm_state: str, views: Sequence[LeaseView]) -> Why
     """The story of one node name: its last lease, or that it has none."""
     last = views[-1:]
     if not last:
-        headline = f"{node} is {slurm_state} in Slurm and never had a machine. Submit a job to its partition to buy one."
+        headline = (
+            f"{node} is {slurm_state} in Slurm and never had a machine. Submit a job to its partition to buy one."
+        )
     else:
         lease = last[0].lease
         where = f"{lease.instance_type} in {lease.zone} from {lease.provider}" if lease.provider else "no machine yet"
-        headline = f"{node} is {slurm_state} in Slurm; its last lease {lease.id} is {lease.state} ({where}).{_money(last)}"
+        headline = (
+            f"{node} is {slurm_state} in Slurm; its last lease {lease.id} is {lease.state} ({where}).{_money(last)}"
+        )
     return Why(
-        target=node, headline=headline, story=tuple(_story(last)), awaited=_awaited(last), owner=None, leases=tuple(last)
+        target=node,
+        headline=headline,
+        story=tuple(_story(last)),
+        awaited=_awaited(last),
+        owner=None,
+        leases=tuple(last),
     )
 
 
@@ -110,16 +119,20 @@ def _unused_wishes(wishes: Wishes) -> list[WhyLine]:
     if not wishes.other:
         return []
     named = ", ".join(f"{key}={value}" for key, value in sorted(wishes.other.items()))
-    return [WhyLine(at=None, text=f"wishes kept but not yet used by this version: {named}; the cheapest offer is bought")]
+    return [
+        WhyLine(at=None, text=f"wishes kept but not yet used by this version: {named}; the cheapest offer is bought")
+    ]
 
 
 def _awaited(views: Sequence[LeaseView]) -> str | None:
     for view in reversed(views):
         lease = view.lease
         if lease.state in _AWAITED:
-            return f"{_AWAITED[lease.state]} (Slurm gives {lease.node} up at {lease.deadline:%H:%M:%S} UTC)" if (
-                lease.state in {LeaseState.REQUESTED, LeaseState.LAUNCHING, LeaseState.BOOTSTRAPPING}
-            ) else _AWAITED[lease.state]
+            return (
+                f"{_AWAITED[lease.state]} (Slurm gives {lease.node} up at {lease.deadline:%H:%M:%S} UTC)"
+                if (lease.state in {LeaseState.REQUESTED, LeaseState.LAUNCHING, LeaseState.BOOTSTRAPPING})
+                else _AWAITED[lease.state]
+            )
     return None
 
 

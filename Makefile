@@ -1,0 +1,39 @@
+# Everything a newcomer needs. `make` alone explains itself.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint clean packages
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+packages: ## what the sandbox needs from Debian; installs what is missing and says why
+	@sh broker/sandbox/packages.sh
+
+$(STAMP): pyproject.toml constraints.txt | packages
+	@echo "python: environment in $(VENV)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## the main job on a real Slurm with an emulated cloud: no account, no key; KEEP=1 leaves it up
+	@$(PY) -m broker.sandbox.demo $(if $(KEEP),--keep)
+
+lint: $(STAMP) ## format, style, types
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+test: lint ## every check of a submission
+	@$(VENV)/bin/pytest
+
+bench: $(STAMP) ## what the hot paths cost, beside a baseline in the same run
+	@$(PY) tests/bench/bench.py
+
+clean: ## everything `make` made, the sandbox and its caches with it
+	@if [ -x $(VENV)/bin/broker ] && [ -d .sandbox ]; then $(VENV)/bin/broker sandbox down; fi
+	rm -rf $(VENV) .sandbox .cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

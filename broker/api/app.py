@@ -1,0 +1,28 @@
+"""The application: routes, roles, problem documents."""
+
+from fastapi import FastAPI
+
+from broker import __version__
+from broker.api import problems
+from broker.api.bodies import BoundedBodies
+from broker.api.idempotency import Answers
+from broker.api.operations import Operations
+from broker.api.routes import leases, nodes, offers, status, why
+
+PREFIX = "/api/v1"
+
+
+def create_app(operations: Operations, operators: frozenset[int]) -> FastAPI:
+    """The API over `operations`. `operators`: uids that may do everything (`auth.operator_uids`); root may anyway."""
+    # No documentation pages: FastAPI's load their scripts from the internet.
+    app = FastAPI(
+        title="broker", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None, redoc_url=None
+    )
+    app.state.operations = operations
+    app.state.operators = operators
+    app.state.answers = Answers()
+    for module in (status, offers, leases, why, nodes):
+        app.include_router(module.router, prefix=PREFIX)
+    app.add_middleware(BoundedBodies)
+    problems.install(app)  # after BoundedBodies, so that it stands around it
+    return app

@@ -1,0 +1,44 @@
+"""What the API needs of the services."""
+
+from typing import Literal, Protocol
+
+from broker.core.offers import Offer
+from broker.services.views import LeaseView, NodeAccess, Status, Why
+
+LogName = Literal["boot", "console"]
+
+
+class Operations(Protocol):
+    """Methods are called from several threads at once and may raise any BrokerError.
+
+    `actor` is the Unix user who asked; it goes into the history.
+    """
+
+    def offers(self, gpu: str | None) -> list[Offer]:
+        """What was offered at the last reading, sold-out types included. NotFound: no such GPU model."""
+
+    def leases(self, include_released: bool, node: str | None) -> list[LeaseView]:
+        """Living leases, or all of them; of one node or of every node."""
+
+    def lease(self, lease_id: str) -> LeaseView:
+        """NotFound: there never was such a lease."""
+
+    def release(self, lease_id: str, reason: str, actor: str) -> LeaseView:
+        """Give the instance back. Repeating it changes nothing. NotFound, StaleLease."""
+
+    def log(self, lease_id: str, which: LogName) -> str:
+        """The instance's own words while it booted. NotFound: no lease, or nothing was kept."""
+
+    def why(self, target: str) -> Why:
+        """The story of a job id or a node name. NotFound; SlurmUnavailable."""
+
+    def pause(self, reason: str, actor: str) -> Status:
+        """Buy nothing until `resume`. Repeating it only renews the reason."""
+
+    def resume(self, actor: str) -> Status:
+        """Buy again. Repeating it changes nothing."""
+
+    def status(self) -> Status: ...
+
+    def node_access(self, node: str) -> NodeAccess:
+        """NotFound: no machine with an address stands behind the node now."""

@@ -1,0 +1,1 @@
+"""The command `broker`: asks the daemon over its Unix socket, and prints."""

@@ -1,0 +1,1 @@
+"""Commands that need no daemon; they alone may import more of the broker than `core`."""

@@ -1,0 +1,66 @@
+"""Printing: JSON for programs, text and tables of at most 80 columns for people."""
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from broker.cli.words import printable
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Escaped to ASCII, so that it neither depends on the locale nor steers a terminal."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def say(text: str, indent: str = "", hanging: str | None = None) -> None:
+    """A paragraph for people, wrapped; `hanging` indents the lines after the first."""
+    for line in printable(text).splitlines() or [""]:
+        click.echo(
+            textwrap.fill(
+                line,
+                width=columns(),
+                initial_indent=indent,
+                subsequent_indent=indent if hanging is None else hanging,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+        indent = indent if hanging is None else hanging
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values below one another; an empty name continues the row above."""
+    listed = list(rows)
+    width = max((len(name) for name, _ in listed), default=0) + 2
+    for name, value in listed:
+        say(value, indent=f"{name:<{width}}", hanging=" " * width)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()) -> None:
+    """Columns named in `right` are set flush right. Cells that do not fit are wrapped, never cut."""
+    from rich.console import Console  # noqa: PLC0415  # 0.04 s that `broker why` need not pay
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=sys.stdout, width=columns(), highlight=False)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        grid.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(grid)
+
+
+def columns() -> int:
+    """80, or less on a narrower terminal: lines longer than that are hard to read and to paste."""
+    try:
+        return min(80, max(40, os.get_terminal_size(sys.stdout.fileno()).columns))
+    except (OSError, ValueError):
+        return 80

@@ -1,0 +1,244 @@
+"""`make demo`: the main job on real parts. Every claim it makes is checked; it exits 0 only if all of them held."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from broker.core.errors import BrokerError
+from broker.sandbox.rig import Sandbox
+
+_BATCH = """#!/bin/sh
+#SBATCH --job-name=train
+#SBATCH --partition=cloud
+#SBATCH --gres=gpu:h100:1
+#SBATCH --time=5
+{ echo "trained on $(hostname) by $(id -un)"; nvidia-smi -L; } > "$HOME/result.txt"
+sleep 15
+"""
+_NEIGHBOUR = """#!/bin/sh
+#SBATCH --job-name=neighbour
+#SBATCH --partition=cloud
+#SBATCH --gres=gpu:h100:1
+#SBATCH --time=5
+{
+  echo "ran on $(hostname) by $(id -un)"
+  ls /home/alice 2>&1
+  cat /home/alice/result.txt 2>&1
+} > "$HOME/neighbour.txt"
+"""
+
+
+@dataclass
+class Story:
+    """What was claimed and whether it held."""
+
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    failed: list[str] = field(default_factory=list)
+
+    def step(self, text: str) -> None:
+        self.console.print(f"\n[bold]{text}[/bold]")
+
+    def output(self, text: str) -> None:
+        for line in text.rstrip().splitlines():
+            self.console.print(f"    {line}", markup=False)
+
+    def claim(self, held: bool, text: str) -> None:
+        self.console.print(f"  {'[green]yes[/green]' if held else '[red]NO[/red] '}  {text}")
+        if not held:
+            self.failed.append(text)
+
+
+def main() -> None:
+    """Run the demo; `--keep` leaves the sandbox up."""
+    keep = "--keep" in sys.argv[1:]
+    sandbox = Sandbox()
+    story = Story()
+    began = time.monotonic()
+    try:
+        story.step(
+            "A Slurm cluster and a cloud on this machine. Real: Slurm, SSH, WireGuard. Emulated: the cloud's HTTP API."
+        )
+        sandbox.up()
+        _tell(sandbox, story)
+    except BrokerError as exc:
+        story.claim(False, str(exc))
+    finally:
+        if keep:
+            story.console.print(
+                "\nThe sandbox is still up. Play with it:\n"
+                "    .venv/bin/broker sandbox shell            a login shell as alice\n"
+                "    .venv/bin/broker offers                   what could be bought\n"
+                "    .venv/bin/broker sandbox down             ends it, nothing stays behind"
+            )
+        else:
+            sandbox.down()
+    minutes, seconds = divmod(int(time.monotonic() - began), 60)
+    if story.failed:
+        story.console.print(f"\n[red]The demo FAILED[/red] after {minutes} min {seconds} s:")
+        for text in story.failed:
+            story.console.print(f"  - {text}", markup=False)
+        sys.exit(1)
+    story.console.print(f"\n[green]All of it held[/green] ({minutes} min {seconds} s).")
+
+
+def _tell(sandbox: Sandbox, story: Story) -> None:
+    story.step("alice and bob each submit a job to the elastic partition. No machine exists yet.")
+    train, neighbour = _sbatch(sandbox, "alice", _BATCH), _sbatch(sandbox, "bob", _NEIGHBOUR)
+    story.output(f"alice$ sbatch train.sh       Submitted batch job {train}")
+    story.output(f"bob$   sbatch neighbour.sh   Submitted batch job {neighbour}")
+    story.output(_text(sandbox.run("alice", ["sinfo", "-p", "cloud", "-o", "%P %N %t %G"])))
+
+    _wait(lambda: _leases(sandbox), "a purchase in the ledger", 30)
+    story.step("While her machine boots, alice asks what is going on:")
+    story.output("alice$ broker why " + str(train))
+    story.output(_text(sandbox.run("alice", ["broker", "why", str(train)])))
+
+    _wait(lambda: _state(sandbox, train) in {"RUNNING", "COMPLETED"}, f"job {train} to start", 120)
+    story.step("Her job runs. Another one of hers, interactive, takes its turn after it:")
+    srun = sandbox.run(
+        "alice", ["srun", "--partition=cloud", "--gres=gpu:h100:1", "--time=2", "sh", "-c", "hostname; id -un; pwd"]
+    )
+    story.output("alice$ srun --partition=cloud --gres=gpu:h100:1 sh -c 'hostname; id -un; pwd'")
+    story.output(_text(srun) or srun.stderr)
+    story.claim(
+        srun.returncode == 0 and "alice" in srun.stdout and "/home/alice" in srun.stdout,
+        "srun ran as alice in her home",
+    )
+
+    for job in (train, neighbour):
+        _wait(lambda job=job: _state(sandbox, job) == "COMPLETED", f"job {job} to complete", 120)  # type: ignore[misc]
+    _results(sandbox, story, train, neighbour)
+
+    story.step("Nobody needs the machines any more: Slurm idles them, broker gives them back.")
+    _wait(lambda: not sandbox.instances(), "every machine to be given back", 120)
+    _wait(lambda: not [row for row in _leases(sandbox) if row["state"] != "released"], "every lease to be released", 60)
+    _bills(sandbox, story, train, neighbour)
+
+
+def _results(sandbox: Sandbox, story: Story, train: int, neighbour: int) -> None:
+    story.step("What the jobs left in their users' homes on the login host:")
+    result = _text(sandbox.run("alice", ["cat", "result.txt"]))
+    beside = _text(sandbox.run("bob", ["cat", "neighbour.txt"]))
+    story.output(f"alice$ cat result.txt\n{result}")
+    story.output(f"bob$   cat neighbour.txt\n{beside}")
+    nodes = {job: _job(sandbox, job).get("NodeList", "") for job in (train, neighbour)}
+    story.claim("by alice" in result and "H100" in result, "alice's job wrote its result into her home, on an H100")
+    story.claim("by bob" in beside, "bob's job wrote its result into his home")
+    story.claim(nodes[train] != nodes[neighbour], f"each on a machine of its own ({nodes[train]}, {nodes[neighbour]})")
+    story.claim(
+        "No such file" in beside and "trained on" not in beside, "alice's home cannot be reached from bob's machine"
+    )
+
+
+def _bills(sandbox: Sandbox, story: Story, *job_ids: int) -> None:
+    rows = _leases(sandbox)
+    bill = {row["instance_id"]: row for row in sandbox.bill()}
+    table = Table(title="Leases", box=None, pad_edge=False, header_style="bold")
+    for heading in ("node", "job", "credential", "region", "buy", "boot", "join", "ledger USD", "bill USD"):
+        table.add_column(
+            heading, justify="right" if heading in {"buy", "boot", "join", "ledger USD", "bill USD"} else "left"
+        )
+    for row in rows:
+        billed = bill.get(row["instance_id"])
+        low, high = (Decimal(row["cost"][end]) for end in ("low", "high")) if row["cost"] else (Decimal(0), Decimal(0))
+        amount = Decimal(str(billed["amount"])) if billed else Decimal(0)
+        stages = _stages(row)
+        table.add_row(
+            row["node"],
+            str(row["job_id"] or ""),
+            row["provider"] or "",
+            row["zone"] or "",
+            *(f"{seconds:.1f}" if seconds is not None else "" for seconds in stages),
+            f"{low:.4f}" if low == high else f"{low:.4f} to {high:.4f}",
+            f"{amount:.4f}",
+        )
+        if billed:
+            story.claim(
+                low <= amount <= high,
+                f"{row['node']}: the provider's bill {amount:.4f} lies within the ledger's bounds",
+            )
+    story.console.print()
+    story.console.print(table)
+    story.console.print(
+        "buy: Slurm asked → machine bought; boot: → its SSH answers; join: → slurmd started; all in seconds"
+    )
+    for job in job_ids:
+        facts = _job(sandbox, job)
+        story.output(
+            f"job {job} {facts.get('JobName')} of {facts.get('UserId')}: {facts.get('JobState')} on {facts.get('NodeList')}"
+        )
+    living = sandbox.instances()
+    story.claim(not living, f"living instances at the provider: {len(living)}")
+    story.claim(
+        len(bill) == len([r for r in rows if r["instance_id"]]), "every machine on the provider's bill has its lease"
+    )
+
+
+def _stages(row: dict[str, Any]) -> list[float | None]:
+    asked = _time(row["requested_at"])
+    bought = next((_time(event["at"]) for event in row["events"] if event["became"] == "bootstrapping"), None)
+    steps = [(step["name"], _time(step["finished_at"]), step["seconds"]) for step in row["steps"]]
+    answered = min((at.timestamp() - seconds for _, at, seconds in steps), default=None)
+    joined = next((at for name, at, _ in steps if name == "slurmd"), None)
+    return [
+        (bought - asked).total_seconds() if bought else None,
+        answered - bought.timestamp() if bought and answered else None,
+        joined.timestamp() - answered if joined and answered else None,
+    ]
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _leases(sandbox: Sandbox) -> list[dict[str, Any]]:
+    answer = sandbox.run("root", ["broker", "lease", "list", "--all", "--json"])
+    if answer.returncode != 0:
+        raise BrokerError(f"broker lease list failed: {answer.stderr.strip()}")
+    rows: list[dict[str, Any]] = json.loads(answer.stdout)["leases"]
+    return rows
+
+
+def _sbatch(sandbox: Sandbox, user: str, script: str) -> int:
+    answer = sandbox.run(user, ["sbatch", "--parsable"], stdin=script)
+    if answer.returncode != 0:
+        raise BrokerError(f"sbatch of {user} failed: {answer.stderr.strip()}")
+    return int(answer.stdout.strip().split(";")[0])
+
+
+def _job(sandbox: Sandbox, job: int) -> dict[str, str]:
+    text = _text(sandbox.run("root", ["scontrol", "-o", "show", "job", str(job)]))
+    return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
+
+def _state(sandbox: Sandbox, job: int) -> str:
+    state = _job(sandbox, job).get("JobState", "")
+    if state in {"FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT"}:
+        raise BrokerError(f"job {job} ended as {state}; `broker why {job}` and .sandbox/log tell more")
+    return state
+
+
+def _text(done: "subprocess.CompletedProcess[str]") -> str:
+    return done.stdout.rstrip("\n")
+
+
+def _wait(reached: Callable[[], object], what: str, seconds: float) -> None:
+    """Wait for a state, not for a time; BrokerError when it does not come within `seconds`."""
+    limit = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > limit:
+            raise BrokerError(f"waited {seconds:.0f} s for {what}")
+        time.sleep(0.3)
+
+
+if __name__ == "__main__":
+    main()

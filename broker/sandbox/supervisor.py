@@ -1,0 +1,391 @@
+"""Runs inside the sandbox's own namespaces and starts its parts in order. When its first process ends, all of it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from broker.core.errors import BrokerError
+from broker.sandbox import hosts
+from broker.sandbox.emulators.lambda_cloud import LambdaCloud, faults_from
+from broker.sandbox.emulators.lambda_http import control_api, public_api
+from broker.sandbox.hosts import EmulatedMachines, Host, start_host
+from broker.sandbox.layout import Layout, layout
+from broker.templating import shipped
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A daemon of the sandbox: where it runs, as what, and how it shows that it is ready."""
+
+    name: str
+    host: str
+    argv: tuple[str, ...]
+    ready: Callable[[], bool]
+    user: str | None = None
+    capabilities: str | None = None
+    """None: as the user has them; else the only ones left (`-all`, or `-all,+net_admin`)."""
+    network: bool = True
+
+    def command(self) -> list[str]:
+        """The part's program with its user and capabilities, to be run inside its host."""
+        words: list[str] = []
+        if not self.network:
+            words += ["unshare", "--net", "--"]
+        if self.user is not None or self.capabilities is not None:
+            words += ["setpriv", "--no-new-privs"]
+            if self.user is not None:
+                words += [f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"]
+            if self.capabilities is not None:
+                bounds = self.capabilities
+                words += [f"--bounding-set={bounds}", f"--inh-caps={bounds}", f"--ambient-caps={bounds}"]
+        return [*words, *self.argv]
+
+
+class Supervisor:
+    """Starts the parts, keeps their process ids in `parts.json`, and starts one again when asked to (`start PART`)."""
+
+    def __init__(self, where: Layout, options: dict[str, object]) -> None:
+        self._where = where
+        self._options = options
+        self._hosts: dict[str, Host] = {}
+        self._pids: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+
+    def run(self) -> None:
+        """Bring everything up, say `ready`, then serve until killed. BrokerError: a part did not come."""
+        self._step("network", hosts.make_bridge)
+        self._step("cloud (emulated Lambda, 2 credentials)", self._start_cloud)
+        self._step("login host ctl", lambda: self._start_site("ctl", hosts.CONTROLLER))
+        for part in self._parts()[:4]:
+            self._start(part)
+        self._step("overlay hub", self._make_hub)
+        self._step("Slurm configuration", self._configure_slurm)
+        for part in self._parts()[4:]:
+            self._start(part)
+        self._step("accounts", self._make_accounts)
+        self._step("local node", self._start_local_node)
+        self._where.ready.write_text("")
+
+    def restart(self, name: str) -> None:
+        """Start a part that has ended again."""
+        self._start(next(part for part in self._parts() if part.name == name))
+
+    def _parts(self) -> list[Part]:
+        run, python = self._where.run, str(CHECKOUT / ".venv" / "bin" / "python")
+        database = str(self._where.directory / "mariadb")
+        as_user_capabilities = "-all,+chown,+dac_override,+dac_read_search,+fowner,+sys_admin,+setuid,+setgid"
+        return [
+            Part(
+                name="munged",
+                host="ctl",
+                user="munge",
+                argv=("/usr/sbin/munged", "--foreground"),
+                ready=lambda: self._inside("ctl", ["test", "-S", "/run/munge/munge.socket.2"]),
+            ),
+            Part(
+                name="mariadbd",
+                host="ctl",
+                user="mysql",
+                argv=(
+                    "/usr/sbin/mariadbd",
+                    "--no-defaults",
+                    f"--datadir={database}",
+                    "--socket=/run/mysqld/mysqld.sock",
+                    "--pid-file=/run/mysqld/mysqld.pid",
+                    "--skip-networking",
+                    "--innodb-buffer-pool-size=32M",
+                    "--innodb-log-file-size=8M",
+                    "--innodb-flush-log-at-trx-commit=0",
+                    "--performance-schema=off",
+                    f"--init-file={shipped('templates', 'sandbox', 'mariadb-init.sql')}",
+                ),
+                ready=lambda: self._inside("ctl", ["test", "-S", "/run/mysqld/mysqld.sock"]),
+            ),
+            Part(
+                name="slurmdbd",
+                host="ctl",
+                user="slurm",
+                argv=("/usr/sbin/slurmdbd", "-D"),
+                ready=lambda: self._inside("ctl", ["sacctmgr", "-n", "show", "cluster"]),
+            ),
+            Part(
+                name="wireguard-go",
+                host="ctl",
+                # As the user that will speak to it: it leaves when its control socket changes owner.
+                user="broker-net",
+                capabilities="-all,+net_admin",
+                argv=("/usr/bin/wireguard-go", "--foreground", "broker0"),
+                ready=lambda: self._inside("ctl", ["test", "-S", "/run/wireguard/broker0.sock"]),
+            ),
+            Part(
+                name="slurmctld",
+                host="ctl",
+                user="slurm",
+                argv=("/usr/sbin/slurmctld", "-D"),
+                ready=lambda: self._inside("ctl", ["sh", "-c", "scontrol ping | grep -q 'is UP'"]),
+            ),
+            Part(
+                name="broker-net",
+                host="ctl",
+                user="broker-net",
+                capabilities="-all,+net_admin",
+                argv=(
+                    *(python, "-m", "broker.privileged.net", "--socket", "/run/broker/net.sock"),
+                    *(
+                        "--interface",
+                        "broker0",
+                        "--cidr",
+                        "10.77.0.0/16",
+                        "--allow-user",
+                        "broker",
+                        "--group",
+                        "broker",
+                    ),
+                ),
+                ready=lambda: (run / "net.sock").exists(),
+            ),
+            Part(
+                name="broker-as-user",
+                host="ctl",
+                capabilities=as_user_capabilities,
+                network=False,
+                argv=(
+                    *(python, "-m", "broker.privileged.as_user", "--socket", "/run/broker/as-user.sock"),
+                    *("--allow-user", "broker", "--group", "broker"),
+                ),
+                ready=lambda: (run / "as-user.sock").exists(),
+            ),
+            Part(
+                name="export-sshd",
+                host="ctl",
+                argv=("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/broker/export-sshd.conf"),
+                ready=lambda: self._inside("ctl", ["sh", "-c", "ss -Hltn 'sport = :2022' | grep -q ."]),
+            ),
+            Part(
+                name="broker",
+                host="ctl",
+                user="broker",
+                capabilities="-all",
+                argv=(str(CHECKOUT / ".venv" / "bin" / "broker"), "serve", "--config", "/etc/broker/broker.toml"),
+                ready=lambda: (run / "api.sock").exists(),
+            ),
+        ]
+
+    def _start_cloud(self) -> None:
+        keys = {
+            (self._where.directory / "etc-broker" / f"{name}.key").read_text().strip(): name
+            for name in ("lambda-a", "lambda-b")
+        }
+        machines = EmulatedMachines(self._where.instance_root, self._where.scratch, self._where.log)
+        cloud = LambdaCloud(
+            keys,
+            machines,
+            time.time,
+            boot_seconds=float(str(self._options["boot_seconds"])),
+            limits=str(self._options["limits"]),
+        )
+        cloud.faults = faults_from(self._options["faults"])  # type: ignore[arg-type]
+        self._where.control.parent.mkdir(mode=0o700, exist_ok=True)
+        self._where.control.unlink(missing_ok=True)
+        servers = (
+            uvicorn.Config(public_api(cloud), host=hosts.CLOUD, port=8080, log_level="warning"),
+            uvicorn.Config(control_api(cloud), uds=str(self._where.control), log_level="warning"),
+        )
+        for config in servers:
+            threading.Thread(target=uvicorn.Server(config).run, daemon=True).start()
+        threading.Thread(target=_tick, args=(cloud,), daemon=True).start()
+        _wait(self._where.control.exists, "the emulated cloud", 20)
+
+    def _start_site(self, name: str, address: str) -> None:
+        where = self._where
+        binds = {
+            CHECKOUT: CHECKOUT,
+            Path(sys.base_prefix): Path(sys.base_prefix),
+            where.directory: where.directory,
+            where.homes: Path("/home"),
+            where.etc_slurm: Path("/etc/slurm"),
+            where.log: Path("/var/log/sandbox"),
+        }
+        if name == "ctl":
+            binds |= {
+                where.run: Path("/run/broker"),
+                where.state: Path("/var/lib/broker"),
+                where.directory / "etc-broker": Path("/etc/broker"),
+                where.directory / "hosts.txt": Path("/etc/hosts"),
+            }
+        self._hosts[name] = start_host(
+            kind="site",
+            name=name,
+            address=address,
+            lower=Path("/"),
+            scratch=where.scratch / name,
+            environment={"BINDS": "\n".join(f"{source}:{target}" for source, target in binds.items())},
+            log=where.log / f"host-{name}.log",
+        )
+        self._pids[f"host-{name}"] = self._hosts[name].pid
+        self._save()
+        own_root = '[ "$(findmnt -n -o FSTYPE /)" = overlay ] && [ ! -e /.old/proc ]'
+        _wait(lambda: self._inside(name, ["sh", "-c", own_root]), f"host {name}", 20)
+        self._must(name, ["sh", str(shipped("templates", "sandbox", "site.sh")), str(CHECKOUT)])
+
+    def _make_hub(self) -> None:
+        script = (
+            "wg set broker0 listen-port 51820 private-key /run/hub.key && "
+            "ip address add 10.77.0.1/16 dev broker0 && ip link set broker0 mtu 1380 up"
+        )
+        self._must("ctl", ["sh", "-c", script])
+
+    def _configure_slurm(self) -> None:
+        """As an admin would: install, then add the one line and the hosts it asks for."""
+        conf = [str(CHECKOUT / ".venv" / "bin" / "broker"), "slurm-conf", "--config", "/etc/broker/broker.toml"]
+        self._must("ctl", [*conf, "--install", "/etc/slurm/broker"])
+        with (self._where.etc_slurm / "slurm.conf").open("a") as slurm_conf:
+            slurm_conf.write("include broker.conf\n")
+        facts = json.loads(self._must("ctl", [*conf, "--json"]))
+        with (self._where.directory / "hosts.txt").open("a") as hosts_file:
+            hosts_file.write(facts["hosts"])
+
+    def _make_accounts(self) -> None:
+        for words in (
+            ("add", "account", "lab", "Description=lab", "Organization=lab"),
+            ("add", "user", "alice,bob", "Account=lab"),
+            ("add", "user", "broker", "Account=lab", "AdminLevel=Admin"),
+        ):
+            self._must("ctl", ["sacctmgr", "-i", *words])
+
+    def _start_local_node(self) -> None:
+        self._start_site("local-1", hosts.LOCAL_NODE)
+        self._start(
+            Part(
+                name="munged-local-1",
+                host="local-1",
+                user="munge",
+                argv=("/usr/sbin/munged", "--foreground"),
+                ready=lambda: self._inside("local-1", ["test", "-S", "/run/munge/munge.socket.2"]),
+            )
+        )
+        self._start(
+            Part(
+                name="slurmd-local-1",
+                host="local-1",
+                argv=("/usr/sbin/slurmd", "-b", "-D", "-N", "local-1", "-f", "/etc/slurm/slurm.conf"),
+                ready=lambda: self._inside("ctl", ["sh", "-c", "sinfo -h -n local-1 -o %t | grep -q idle"]),
+            )
+        )
+
+    def _start(self, part: Part) -> None:
+        log = self._where.log / f"{part.name}.log"
+
+        def start() -> None:
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    self._hosts[part.host].command(part.command()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=_environment(),
+                    start_new_session=True,
+                )
+            _wait(lambda: part.ready() or _ended(process, part, log), part.name, 60)
+            with self._lock:
+                self._pids[part.name] = _innermost(process.pid)
+            self._save()
+
+        self._step(part.name, start)
+
+    def _inside(self, host: str, argv: Sequence[str]) -> bool:
+        done = subprocess.run(
+            self._hosts[host].command(argv), capture_output=True, env=_environment(), timeout=30, check=False
+        )
+        return done.returncode == 0
+
+    def _must(self, host: str, argv: Sequence[str]) -> str:
+        done = subprocess.run(
+            self._hosts[host].command(argv), capture_output=True, env=_environment(), text=True, timeout=120, check=False
+        )
+        if done.returncode != 0:
+            said = " ".join(f"{done.stdout} {done.stderr}".split())
+            raise BrokerError(f"{' '.join(argv[:3])} … on {host}: {said[-600:]}")
+        return done.stdout
+
+    def _step(self, name: str, do: Callable[[], None]) -> None:
+        began = time.monotonic()
+        do()
+        print(f"{name}\t{time.monotonic() - began:.1f}", flush=True)  # noqa: T201  # `up` reads these lines
+
+    def _save(self) -> None:
+        with self._lock:
+            part = self._where.parts.with_suffix(".part")
+            part.write_text(json.dumps(self._pids))
+            part.rename(self._where.parts)
+
+
+def main() -> None:
+    """`python -m broker.sandbox.supervisor DIRECTORY OPTIONS-AS-JSON`, in namespaces of its own."""
+    supervisor = Supervisor(layout(Path(sys.argv[1])), json.loads(sys.argv[2]))
+    try:
+        supervisor.run()
+    except BrokerError as exc:
+        print(f"FAILED\t{exc}", flush=True)  # noqa: T201
+        sys.exit(1)
+    requests = Path(sys.argv[1]) / "restart"
+    while True:
+        # `broker sandbox` asks for a part by writing its name here and sending SIGHUP.
+        signal.sigwait({signal.SIGHUP})
+        try:
+            supervisor.restart(requests.read_text().strip())
+        except BrokerError as exc:
+            print(f"FAILED\t{exc}", flush=True)  # noqa: T201
+
+
+def _tick(cloud: LambdaCloud) -> None:
+    while True:
+        cloud.tick()
+        time.sleep(0.1)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": _PATH, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "SLURM_CONF": "/etc/slurm/slurm.conf"}
+
+
+def _ended(process: "subprocess.Popen[bytes]", part: Part, log: Path) -> bool:
+    if process.poll() is None:
+        return False
+    tail = "; ".join(log.read_text(errors="replace").strip().splitlines()[-5:])
+    raise BrokerError(f"{part.name} ended with {process.returncode} while it started: {tail} (see {log})")
+
+
+def _innermost(pid: int) -> int:
+    """The program itself below nsenter and unshare."""
+    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if Path(f"/proc/{pid}/comm").read_text().strip() not in {"nsenter", "unshare"}:
+            break
+        pid = int(children[0])
+    return pid
+
+
+def _wait(reached: Callable[[], bool], what: str, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > limit:
+            raise BrokerError(f"{what} is not ready after {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    os.umask(0o022)
+    main()

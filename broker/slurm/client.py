@@ -1,0 +1,113 @@
+"""slurmctld by its commands: the road that works with every release."""
+
+import re
+import secrets
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from broker.core.demand import Job
+from broker.core.errors import BrokerError, SlurmUnavailable
+from broker.core.nodes import Node
+from broker.slurm import hostlist, parse
+
+# One argument may hold 128 KiB, and slurmctld holds its locks for a whole update: not one call for 10 000 names. Fewer
+# names a call would cost a process and a connection each.
+_NAMES_A_CALL = 200
+_AWAY = re.compile(
+    r"Unable to contact slurm controller|Socket timed out|Connection (refused|timed out|reset)"
+    r"|Zero Bytes were transmitted|standby mode|Transport endpoint|No route to host"
+    r"|Communication connection failure|temporarily unable|rate limit",
+    re.IGNORECASE,
+)
+_NO_SUCH_JOB = re.compile(r"Invalid job id specified", re.IGNORECASE)
+
+
+class CommandClient:
+    """Runs scontrol and squeue. `timeout` is in seconds, for each call.
+
+    Beside the SlurmUnavailable of `SlurmClient` a BrokerError says that Slurm refused (permission, an unknown node), or
+    that its commands are not installed.
+    """
+
+    def __init__(self, slurm_conf: Path, timeout: float = 30.0) -> None:
+        self._timeout = timeout
+        self._environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "SLURM_CONF": str(slurm_conf),
+            "SLURM_TIME_FORMAT": "%s",
+        }
+
+    def nodes(self) -> list[Node]:
+        return parse.parse_nodes(self._run(["scontrol", "--all", "--oneliner", "show", "nodes"]))
+
+    def jobs(self, ids: Iterable[int] | None = None) -> list[Job]:
+        wanted = None if ids is None else set(ids)
+        if wanted is not None and not wanted:
+            return []
+        command = ["squeue", "--noheader", "--all", "--local", "--states=all"]
+        if wanted is not None and len(wanted) == 1:  # for more, squeue itself reads all jobs
+            command.append(f"--jobs={next(iter(wanted))}")
+        separator = secrets.token_hex(8)
+        try:
+            # By the environment: other users can read an argument list in time to put it into a job's name.
+            text = self._run(command, {"SQUEUE_FORMAT2": parse.jobs_format(separator)})
+        except _NoSuchJob:
+            return []
+        return [job for job in parse.parse_jobs(text, separator) if wanted is None or job.id in wanted]
+
+    def power_down_force(self, nodes: Iterable[str], reason: str) -> None:
+        names = sorted(set(nodes))
+        for start in range(0, len(names), _NAMES_A_CALL):
+            batch = hostlist.fold(names[start : start + _NAMES_A_CALL])
+            self._run(["scontrol", "update", f"NodeName={batch}", "State=POWER_DOWN_FORCE", f"Reason={_line(reason)}"])
+
+    def set_admin_comment(self, job_id: int, text: str) -> None:
+        try:
+            self._update_job(job_id, f"AdminComment={_line(text)}")
+        except _NoSuchJob:
+            return
+
+    def requeue_now(self, job_id: int) -> None:
+        self._update_job(job_id, "StartTime=now")
+
+    def start_not_before(self, job_id: int, at: datetime) -> None:
+        # Epoch seconds: a date would be read in the time zone of whichever machine reads it.
+        self._update_job(job_id, f"StartTime=uts{int(at.timestamp())}")
+
+    def _update_job(self, job_id: int, change: str) -> None:
+        self._run(["scontrol", "update", f"JobId={job_id:d}", change])
+
+    def _run(self, command: list[str], environment: Mapping[str, str] | None = None) -> str:
+        doing = " ".join(command[:4])
+        try:
+            done = subprocess.run(
+                command,
+                env={**self._environment, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=self._timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise SlurmUnavailable(f"{doing}: slurmctld did not answer within {self._timeout:g} s") from exc
+        except OSError as exc:
+            raise BrokerError(f"{doing}: cannot be run ({exc}): install Slurm's client commands on this host") from exc
+        if done.returncode == 0:
+            return done.stdout.decode("utf-8", "replace")
+        said = " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())
+        if _NO_SUCH_JOB.search(said):
+            raise _NoSuchJob(f"{doing}: {said}")
+        if _AWAY.search(said):
+            raise SlurmUnavailable(f"{doing}: {said}")
+        raise BrokerError(f"{doing}: Slurm refused: {said or f'exit status {done.returncode}'}")
+
+
+class _NoSuchJob(BrokerError):
+    """slurmctld has never heard of the job, or has forgotten it."""
+
+
+def _line(text: str) -> str:
+    """One line that scontrol takes as one value."""
+    return " ".join(text.split())

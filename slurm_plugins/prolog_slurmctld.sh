@@ -1,0 +1,69 @@
+#!/bin/sh
+# PrologSlurmctld: holds a job of an elastic partition until the broker says that its nodes are ready and hold the
+# user's home. Jobs of other partitions pass at once, without a fork.
+#
+# Slurm knows one PrologSlurmctld a cluster. A site that has its own keeps it and calls this one as its last line:
+#     exec /etc/slurm/broker/prolog_slurmctld.sh
+# `exec`, so that slurmctld's signals arrive here when it ends the prolog of a cancelled job.
+#
+# Exit 0: the job may start. Anything else: Slurm requeues it, since it must not start without its home.
+
+SPOOL=/var/spool/broker # `broker slurm-conf --install` writes the site's own SPOOL, PARTITIONS and LIMIT here
+PARTITIONS=''           # the elastic partitions, separated by spaces
+LIMIT=1800              # seconds; shorter than ResumeTimeout and jobs on slow machines are requeued for nothing
+
+case " $PARTITIONS " in
+*" ${SLURM_JOB_PARTITION:-?} "*) ;;
+*) exit 0 ;;
+esac
+case ${SLURM_JOB_ID:-?} in
+*[!0-9]*)
+    echo "broker: SLURM_JOB_ID is not a number: this program is for slurmctld to start, as PrologSlurmctld" >&2
+    exit 1
+    ;;
+esac
+
+# Slurm sets no PATH here; our own umask lets the broker in by its group and nobody else.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+umask 007
+
+job=$SPOOL/jobs/$SLURM_JOB_ID.job
+fifo=$SPOOL/jobs/$SLURM_JOB_ID.fifo
+hidden=$SPOOL/jobs/.tmp-$SLURM_JOB_ID
+waiting=
+
+# slurmctld kills 10 ms after it asked us to end: files first. Not those of a later run of the same job: one that
+# lost its slurmctld may still wait here.
+clean() {
+    if [ "$fifo" -ef /proc/self/fd/3 ]; then
+        rm -f "$job" "$fifo" "$hidden"
+    fi
+    [ -z "$waiting" ] || kill "$waiting" 2>/dev/null
+}
+trap clean EXIT
+trap 'exit 1' HUP INT TERM
+
+rm -f "$job" "$fifo" # of an earlier run of this job that was killed outright
+mkfifo -m 660 "$fifo" || exit 1
+# Held open by ourselves from here on: whoever sees the .job file finds a reader.
+exec 3<>"$fifo" || exit 1
+# --foreground: stays in our process group, so that slurmctld's signal reaches it, too.
+timeout --foreground "$LIMIT" sh -c 'read -r word && [ "$word" = start ]' <&3 &
+waiting=$!
+
+{
+    printf 'job=%s\nuser=%s\nuid=%s\n' "$SLURM_JOB_ID" "${SLURM_JOB_USER:-}" "${SLURM_JOB_UID:-}"
+    printf 'nodes=%s\npartition=%s\n' "${SLURM_JOB_NODELIST:-}" "$SLURM_JOB_PARTITION"
+} >"$hidden" && mv -f "$hidden" "$job" || exit 1
+
+# Not `>knock`: that would wait for a reader, or leave a plain file where the broker's FIFO belongs.
+printf k | dd of="$SPOOL/knock" oflag=nonblock conv=nocreat,notrunc status=none 2>/dev/null
+
+if wait "$waiting"; then
+    waiting=
+    exit 0
+fi
+waiting=
+echo "broker: job $SLURM_JOB_ID was not let go within $LIMIT s: Slurm requeues it" >&2
+exit 1

@@ -1,0 +1,122 @@
+"""The API's operations over plain dicts, for tests of what stands in front of them."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from factories import NOON, a_lease
+
+from broker.core.errors import NotFound
+from broker.core.leases import LeaseEvent, LeaseState
+from broker.core.offers import Offer
+from broker.core.usage import CostBounds, UsageEvent, UsageKind
+from broker.services.views import LeaseView, NodeAccess, Status, StepRecord, Why
+
+
+def a_view(cost: CostBounds | None = None, **changes: Any) -> LeaseView:
+    lease = a_lease(**changes)
+    event = LeaseEvent(
+        lease_id=lease.id, was=None, became=LeaseState.REQUESTED, reason="Slurm asked for it", at=lease.created_at
+    )
+    return LeaseView(
+        lease=lease,
+        events=(event,),
+        steps=(StepRecord(name="bundle", finished_at=NOON + timedelta(seconds=40), seconds=3.25),),
+        usage=(
+            UsageEvent(
+                lease_id=lease.id,
+                kind=UsageKind.START,
+                not_before=NOON,
+                not_after=NOON + timedelta(seconds=2),
+                price_per_hour=Decimal("2.49"),
+                currency="USD",
+            ),
+        ),
+        cost=cost,
+    )
+
+
+class MemoryOperations:
+    """`fails` makes every call raise it."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, LeaseView] = {}
+        self.offered: list[Offer] = []
+        self.stories: dict[str, Why] = {}
+        self.logs: dict[tuple[str, str], str] = {}
+        self.access: dict[str, NodeAccess] = {}
+        self.paused: str | None = None
+        self.actors: list[str] = []
+        self.fails: Exception | None = None
+
+    def add(self, *views: LeaseView) -> None:
+        self.known |= {view.lease.id: view for view in views}
+
+    def offers(self, gpu: str | None) -> list[Offer]:
+        self._maybe_fail()
+        return [offer for offer in self.offered if gpu in {None, offer.hardware.accelerator}]
+
+    def leases(self, include_released: bool, node: str | None) -> list[LeaseView]:
+        self._maybe_fail()
+        return [
+            view
+            for view in self.known.values()
+            if (include_released or view.lease.state != LeaseState.RELEASED) and node in {None, view.lease.node}
+        ]
+
+    def lease(self, lease_id: str) -> LeaseView:
+        self._maybe_fail()
+        if lease_id not in self.known:
+            raise NotFound(f"there is no lease {lease_id}; `broker lease list --all` lists them")
+        return self.known[lease_id]
+
+    def release(self, lease_id: str, reason: str, actor: str) -> LeaseView:
+        view = self.lease(lease_id)
+        self.actors.append(actor)
+        self.known[lease_id] = replace(
+            view, lease=replace(view.lease, state=LeaseState.RELEASING, reason=reason, version=view.lease.version + 1)
+        )
+        return self.known[lease_id]
+
+    def log(self, lease_id: str, which: str) -> str:
+        self.lease(lease_id)
+        return self.logs.get((lease_id, which), "")
+
+    def why(self, target: str) -> Why:
+        self._maybe_fail()
+        if target not in self.stories:
+            raise NotFound(f"Slurm and the ledger know nothing of {target}; check the number with `squeue`")
+        return self.stories[target]
+
+    def pause(self, reason: str, actor: str) -> Status:
+        self._maybe_fail()
+        self.actors.append(actor)
+        self.paused = reason
+        return self.status()
+
+    def resume(self, actor: str) -> Status:
+        self.actors.append(actor)
+        self.paused = None
+        return self.status()
+
+    def status(self) -> Status:
+        self._maybe_fail()
+        return Status(
+            version="0.1.0",
+            cluster="demo",
+            paused=self.paused,
+            living_leases=len(self.leases(include_released=False, node=None)),
+            activities={"launch": (NOON, None), "sweep": (None, "lambda-a: HTTP 500")},
+            providers={"lambda-a": "ok", "lambda-b": "the key was refused"},
+        )
+
+    def node_access(self, node: str) -> NodeAccess:
+        self._maybe_fail()
+        if node not in self.access:
+            raise NotFound(f"no machine stands behind {node} now")
+        return self.access[node]
+
+    def _maybe_fail(self) -> None:
+        if self.fails is not None:
+            raise self.fails

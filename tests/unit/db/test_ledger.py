@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from factories import NOON, a_lease
+from sqlalchemy.exc import IntegrityError
+
+from broker.core.errors import IllegalMove, NotFound, StaleLease
+from broker.core.leases import MOVES, LeaseState
+from broker.db import leases, purchasing
+from broker.db.engine import migrate, reading
+from broker.db.schema import metadata
+
+
+def test_the_migrations_make_the_schema(engine):
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_twice_changes_nothing(engine):
+    with engine.begin() as db:
+        purchasing.set_paused(db, "maintenance", "root")
+    migrate(engine)
+    with reading(engine) as db:
+        assert purchasing.paused(db) == "maintenance"
+
+
+def test_a_lease_reads_back_as_it_was_written(engine):
+    lease = a_lease(state=LeaseState.LAUNCHING)
+    with engine.begin() as db:
+        leases.add(db, lease, "asked", NOON)
+    with reading(engine) as db:
+        assert leases.get(db, lease.id) == lease
+
+
+def test_a_move_leaves_an_event_and_a_new_version(engine):
+    lease = a_lease()
+    with engine.begin() as db:
+        leases.add(db, lease, "asked", NOON)
+        leases.move(db, lease, LeaseState.RELEASED, "not wanted", NOON)
+    with reading(engine) as db:
+        assert leases.get(db, lease.id).version == 2
+        assert [(e.was, e.became, e.reason) for e in leases.events(db, lease.id)] == [
+            (None, "requested", "asked"),
+            ("requested", "released", "not wanted"),
+        ]
+
+
+def test_of_two_workers_with_the_same_lease_the_second_is_told(engine):
+    lease = a_lease()
+    with engine.begin() as db:
+        leases.add(db, lease, "asked", NOON)
+        leases.amend(db, lease, None, NOON, reason="first")
+    with engine.begin() as db, pytest.raises(StaleLease):
+        leases.move(db, lease, LeaseState.RELEASED, "second", NOON)
+    with reading(engine) as db:
+        assert leases.get(db, lease.id).state is LeaseState.REQUESTED
+
+
+def test_no_move_outside_the_table_is_made(engine):
+    for state in LeaseState:
+        for to in set(LeaseState) - MOVES[state]:
+            with engine.begin() as db, pytest.raises(IllegalMove):
+                leases.move(db, a_lease(state=state), to, "no", NOON)
+
+
+def test_a_node_name_has_one_unfenced_lease(engine):
+    with engine.begin() as db:
+        leases.add(db, a_lease(state=LeaseState.RELEASING), "fenced", NOON)
+        leases.add(db, a_lease(), "next", NOON)
+    with pytest.raises(IntegrityError), engine.begin() as db:
+        leases.add(db, a_lease(), "one too many", NOON)
+
+
+def test_no_lease_is_launched_without_a_label(engine):
+    lease = replace(a_lease(state=LeaseState.LAUNCHING), label=None)
+    with pytest.raises(IntegrityError), engine.begin() as db:
+        leases.add(db, lease, "asked", NOON)
+
+
+def test_an_unknown_lease_is_named(engine):
+    with reading(engine) as db, pytest.raises(NotFound, match="l0000000000"):
+        leases.get(db, "l0000000000")

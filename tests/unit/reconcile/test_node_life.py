@@ -1,0 +1,169 @@
+import os
+from datetime import timedelta
+
+import pytest
+from factories import a_job
+
+from broker.core.errors import NodeUnreachable
+from broker.core.offers import InstanceSpec, InstanceState
+from broker.db import jobs, leases
+from broker.reconcile import launch
+from broker.reconcile.renew import find as renew
+from broker.reconcile.sweep import Sweep
+
+
+@pytest.fixture
+def waiting(rig):
+    """PrologSlurmctld of job 7 waits: its FIFO has a reader, as the real waiter's has."""
+    folder = rig.world.site.jobs_folder
+    os.mkfifo(folder / "7.fifo")
+    reader = os.open(folder / "7.fifo", os.O_RDONLY | os.O_NONBLOCK)
+    (folder / "7.job").write_text("job=7\nuser=alice\nuid=1001\nnodes=h100-1\npartition=cloud\n")
+    rig.slurm.job_table[7] = a_job()
+    yield reader
+    os.close(reader)
+
+
+def slurm_sees(rig):
+    rig.slurm.set_node("h100-1", "ALLOCATED", "CLOUD")
+
+
+def joined(rig):
+    return "slurmd" in rig.machines.machines["192.0.2.1"].ran
+
+
+def ready(rig):
+    rig.ask()
+    rig.until(lambda: joined(rig))
+    slurm_sees(rig)
+    rig.until(lambda: "ready" in rig.states())
+    return rig.ledger()[0]
+
+
+def test_a_bought_machine_becomes_a_node_once_slurm_sees_it(rig):
+    rig.ask()
+    rig.until(lambda: joined(rig))
+    rig.step()
+    assert rig.states() == ["bootstrapping"]
+    slurm_sees(rig)
+    rig.until(lambda: rig.states() == ["ready"], 3)
+
+
+def test_the_hub_knows_the_node_by_one_key_at_its_address(rig):
+    ready(rig)
+    assert [peer.address for peer in rig.net.peers()] == [str(rig.world.site.addresses["h100-1"])]
+
+
+def test_a_join_that_loses_its_connection_goes_on_where_it_stopped(rig):
+    machine = rig.machines.machines["192.0.2.1"]
+    machine.failures["munge"] = NodeUnreachable("gone")
+    rig.ask()
+    for _ in range(4):
+        rig.step()
+    del machine.failures["munge"]
+    rig.until(lambda: joined(rig))
+    assert machine.ran.count("bundle") == 1
+
+
+def test_a_machine_that_lies_about_its_gpu_is_given_back_and_the_next_one_bought(rig):
+    rig.machines.machines["192.0.2.1"].outputs["facts"] |= {"gpu_0": "NVIDIA A10, 24000"}
+    rig.ask()
+    rig.until(lambda: len(rig.ledger()) == 2)
+    first, second = rig.ledger()
+    assert "NVIDIA A10" in first.reason
+    rig.clock.pass_seconds(30)
+    rig.until(lambda: rig.ledger()[0].state == "released", 10)
+    assert rig.ledger()[1].provider == "lambda-b"
+    assert second.deadline == first.deadline
+
+
+def test_a_machine_slurm_never_sees_is_given_back(rig):
+    rig.ask()
+    rig.until(lambda: joined(rig))
+    rig.until(lambda: len(rig.ledger()) == 2, 60)
+    assert "Slurm saw no node" in rig.ledger()[0].reason
+
+
+def test_a_job_starts_only_when_its_home_is_there(rig, waiting):
+    rig.ask()
+    rig.until(lambda: joined(rig))
+    slurm_sees(rig)
+    rig.until(lambda: "job_until" in rig.machines.machines["192.0.2.1"].ran)
+    rig.until(lambda: not list(rig.world.site.jobs_folder.glob("*.job")), 5)
+    assert os.read(waiting, 100) == b"start\n"
+    assert [(e.user, e.lease) for e in rig.as_user.exports()] == [("alice", rig.ledger()[0].id)]
+
+
+def test_a_job_whose_home_cannot_be_mounted_is_not_let_go(rig, waiting):
+    rig.machines.machines["192.0.2.1"].failures["home_mount"] = (1, "no such host")
+    rig.ask()
+    rig.until(lambda: joined(rig))
+    slurm_sees(rig)
+    for _ in range(5):
+        with pytest.raises(Exception, match="home_mount"):
+            for _ in range(5):
+                rig.step()
+    with pytest.raises(BlockingIOError):
+        os.read(waiting, 100)
+
+
+def test_a_home_goes_when_its_job_has_ended(rig, waiting):
+    test_a_job_starts_only_when_its_home_is_there(rig, waiting)
+    rig.slurm.job_table[7] = a_job(state="COMPLETED")
+    rig.until(lambda: "job_end" in rig.machines.machines["192.0.2.1"].ran, 5)
+    assert list(rig.as_user.exports()) == []
+    with rig.world.engine.begin() as db:
+        assert jobs.open_jobs(db) == []
+
+
+def test_a_node_let_go_is_stopped_fenced_and_given_back_in_that_order(rig):
+    lease = ready(rig)
+    with rig.world.engine.begin() as db:
+        leases.move(db, leases.get(db, lease.id), "draining", "idle", rig.clock())
+    rig.clock.pass_seconds(60)
+    rig.until(lambda: rig.states() == ["released"], 10)
+    assert "drain" in rig.machines.machines["192.0.2.1"].ran
+    assert list(rig.net.peers()) == []
+    assert rig.instances() == []
+
+
+def test_the_dead_man_timer_of_a_working_node_is_put_forward(rig):
+    ready(rig)
+    for task in renew(rig.world):
+        task.run()
+    assert "renew" in rig.machines.machines["192.0.2.1"].ran
+
+
+def test_an_orphan_of_ours_is_ended_after_a_grace_and_a_stranger_is_not_touched(rig):
+
+    provider = rig.providers["lambda-a"]
+    for label in ("broker-test-l0123456789-e1", "broker-other-l0123456789-e1", "somebody's"):
+        provider.create(
+            InstanceSpec(label=label, instance_type="t", zone="z", user_data="", ssh_public_key="ssh-ed25519 A")
+        )
+    sweep = Sweep(rig.world, timedelta(seconds=60))
+    sweep.instances(provider)
+    assert len(provider.instances()) == 3
+    rig.clock.pass_seconds(61)
+    sweep.instances(provider)
+    assert [i.label for i in provider.instances()] == ["broker-other-l0123456789-e1", "somebody's"]
+
+
+def test_a_machine_that_vanished_ends_its_lease_after_three_listings(rig):
+
+    lease = ready(rig)
+    provider = rig.providers["lambda-a"]
+    sweep = Sweep(rig.world, timedelta(seconds=60))
+    provider.vanish(lease.instance_id)
+    for expected in ("ready", "ready", "releasing"):
+        sweep.instances(provider)
+        assert rig.states() == [expected]
+    assert rig.slurm.power_downs[0][0] == ("h100-1",)
+
+
+def test_a_booting_machine_the_provider_ends_is_replaced(rig):
+    rig.ask()
+    rig.step(launch)
+    rig.providers["lambda-a"].set_state("lambda-a-1", InstanceState.STOPPING)
+    rig.until(lambda: len(rig.ledger()) == 2, 5)
+    assert "ended the machine" in rig.ledger()[0].reason

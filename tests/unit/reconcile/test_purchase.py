@@ -1,0 +1,174 @@
+from decimal import Decimal
+
+import pytest
+from factories import a_job, an_offer
+
+from broker.core.demand import Limits
+from broker.core.errors import (
+    CredentialsRefused,
+    NoCapacity,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    QuotaExceeded,
+    StaleLease,
+)
+from broker.core.leases import LeaseState
+from broker.db import leases, purchasing, usage
+from broker.reconcile import launch, release
+
+
+def test_a_wish_becomes_one_machine_of_the_cheapest_offer(rig):
+    rig.sell(an_offer(price_per_hour=Decimal(5)), an_offer(provider="lambda-b", price_per_hour=Decimal(4)))
+    rig.ask()
+    rig.step(launch)
+    (lease,) = rig.ledger()
+    assert (lease.state, lease.provider, lease.price_per_hour) == ("bootstrapping", "lambda-b", Decimal(4))
+    assert rig.instances() == ["lambda-b-1"]
+
+
+@pytest.mark.parametrize("error", [NoCapacity("sold"), QuotaExceeded("full"), ProviderUnavailable("down")])
+def test_a_refused_offer_is_followed_by_the_next_behind_the_same_name(rig, error):
+    rig.providers["lambda-a"].fail_create = [error]
+    rig.ask()
+    rig.step(launch)
+    rig.step(launch)
+    assert [(x.attempt, x.state, x.provider) for x in rig.ledger()] == [
+        (1, "released", "lambda-a"),
+        (2, "bootstrapping", "lambda-b"),
+    ]
+
+
+def test_a_refused_credential_is_left_alone_from_then_on(rig):
+    rig.providers["lambda-a"].fail_create = [CredentialsRefused("bad key")]
+    rig.ask()
+    rig.step(launch)
+    with rig.world.engine.begin() as db:
+        assert "bad key" in purchasing.suspended(db, rig.clock())["lambda-a"]
+
+
+def test_a_machine_whose_purchase_was_answered_by_silence_is_adopted(rig):
+    provider = rig.providers["lambda-a"]
+    provider.fail_create, provider.lose_answers = [OutcomeUnknown("timeout")], True
+    rig.ask()
+    rig.until(lambda: rig.states() == ["bootstrapping"], 5)
+    assert len(provider.created) == 1
+    assert rig.ledger()[0].instance_id == "lambda-a-1"
+
+
+def test_a_purchase_that_never_happened_is_made_elsewhere_only_after_the_visibility_lag(rig):
+    rig.providers["lambda-a"].fail_create = [OutcomeUnknown("timeout")]
+    rig.ask()
+    rig.step(launch)
+    began = rig.clock()
+    while rig.states() != ["released", "requested"]:
+        rig.step(launch)
+    assert (rig.clock() - began).total_seconds() >= 2 * rig.providers["lambda-a"].visibility_lag_seconds
+
+
+def test_a_crash_after_the_purchase_buys_nothing_twice(rig):
+    lease = rig.ask()
+    bought = rig.providers["lambda-a"].create
+
+    def die_after(spec):
+        bought(spec)
+        raise KeyboardInterrupt
+
+    rig.providers["lambda-a"].create = die_after
+    with pytest.raises(KeyboardInterrupt):
+        launch.launch(rig.world, lease.id)
+    rig.providers["lambda-a"].create = bought
+    rig.step(launch)
+    assert rig.states() == ["bootstrapping"]
+    assert rig.instances() == ["lambda-a-1"]
+
+
+def test_a_lease_given_up_while_its_machine_was_bought_gives_it_back(rig):
+    lease = rig.ask()
+    bought = rig.providers["lambda-a"].create
+
+    def overtaken(spec):
+        with rig.world.engine.begin() as db:
+            leases.move(db, leases.get(db, lease.id), LeaseState.RELEASING, "suspended", rig.clock())
+        return bought(spec)
+
+    rig.providers["lambda-a"].create = overtaken
+    launch.launch(rig.world, lease.id)
+    rig.clock.pass_seconds(60)
+    rig.until(lambda: rig.states() == ["released"], 10)
+    assert rig.instances() == []
+
+
+def test_limits_are_held_by_the_intent_itself(rig):
+    object.__setattr__(rig.world.site, "limits", Limits(max_nodes=1))
+    rig.ask("h100-1")
+    rig.ask("h100-2")
+    rig.step(launch)
+    assert sorted(rig.states()) == ["bootstrapping", "requested"]
+    assert "max_nodes = 1" in next(x.reason for x in rig.ledger() if x.state == "requested")
+
+
+def test_money_per_hour_is_limited(rig):
+    object.__setattr__(rig.world.site, "limits", Limits(max_usd_per_hour=Decimal("4")))
+    rig.ask()
+    rig.step(launch)
+    assert rig.states() == ["requested"]
+    assert "max_usd_per_hour" in rig.ledger()[0].reason
+
+
+def test_while_buying_is_paused_nothing_is_bought_and_the_reason_stands_once_in_the_history(rig):
+    with rig.world.engine.begin() as db:
+        purchasing.set_paused(db, "maintenance", "root")
+    lease = rig.ask()
+    for _ in range(20):
+        rig.step(launch)
+    assert rig.instances() == []
+    with rig.world.engine.begin() as db:
+        assert [e.reason for e in leases.events(db, lease.id)][1:] == ["buying is paused: maintenance"]
+
+
+def test_when_nothing_fits_the_node_is_given_up_and_the_job_tried_later(rig):
+    rig.sell(an_offer(available=False))
+    rig.slurm.job_table[7] = a_job()
+    rig.ask()
+    for _ in range(3):
+        rig.step()
+    assert rig.states() == ["released"]
+    assert rig.slurm.power_downs == [(("h100-1",), "broker: nothing to buy for h100: 1 × sold out")]
+    assert rig.slurm.admin_comments[7].startswith("broker: nothing to buy for h100")
+    assert (rig.slurm.not_before[7] - rig.clock()).total_seconds() > 45
+
+
+def test_a_machine_is_released_only_once_the_provider_has_forgotten_it(rig):
+    rig.providers["lambda-a"]._deletes_take = 3
+    rig.ask()
+    rig.step(launch)
+    rig.clock.pass_seconds(60)
+    with rig.world.engine.begin() as db:
+        leases.move(db, leases.all_leases(db)[0], LeaseState.RELEASING, "enough", rig.clock())
+    seen = []
+    for _ in range(5):
+        rig.step(release)
+        seen.append((rig.states()[0], len(rig.instances())))
+    assert seen[:3] == [("releasing", 1), ("releasing", 1), ("releasing", 0)]
+    assert seen[-1] == ("released", 0)
+
+
+def test_what_a_lease_cost_is_known_at_its_end(rig):
+    lease = rig.ask()
+    rig.step(launch)
+    rig.clock.pass_seconds(600)
+    with rig.world.engine.begin() as db:
+        leases.move(db, leases.get(db, lease.id), LeaseState.RELEASING, "enough", rig.clock())
+    rig.until(lambda: rig.states() == ["released"], 5)
+    with rig.world.engine.begin() as db:
+        used = usage.of_lease(db, lease.id)
+    assert {*used} == {"start", "end"}
+    assert 600 <= (used["end"].not_after - used["start"].not_before).total_seconds() <= 620
+
+
+def test_an_overtaken_worker_changes_nothing(rig):
+    lease = rig.ask()
+    with rig.world.engine.begin() as db:
+        leases.move(db, lease, LeaseState.RELEASED, "suspended", rig.clock())
+    with pytest.raises(StaleLease), rig.world.engine.begin() as db:
+        leases.move(db, lease, LeaseState.LAUNCHING, "late", rig.clock(), label="x")
