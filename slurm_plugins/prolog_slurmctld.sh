@@ -28,29 +28,35 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 umask 007
 
+# The limit is a parent of ours, not a child: two processes a waiting job, not three. --foreground keeps it in our
+# process group, where slurmctld's signals reach us both.
+if [ "${1:-}" != under-limit ]; then
+    exec timeout --foreground "$LIMIT" "$0" under-limit
+fi
+
 job=$SPOOL/jobs/$SLURM_JOB_ID.job
 fifo=$SPOOL/jobs/$SLURM_JOB_ID.fifo
 hidden=$SPOOL/jobs/.tmp-$SLURM_JOB_ID
-waiting=
 
-# slurmctld kills 10 ms after it asked us to end: files first. Not those of a later run of the same job: one that
-# lost its slurmctld may still wait here.
+# Not the files of a later run of the same job: one that lost its slurmctld may still wait here.
 clean() {
-    if [ "$fifo" -ef /proc/self/fd/3 ]; then
-        rm -f "$job" "$fifo" "$hidden"
-    fi
-    [ -z "$waiting" ] || kill "$waiting" 2>/dev/null
+    [ ! "$fifo" -ef /proc/self/fd/3 ] || rm -f "$job" "$fifo" "$hidden"
+}
+# Slurm tells a prolog that it ended itself from one that failed by the signal; it kills 10 ms later.
+stopped() {
+    trap - EXIT "$1"
+    clean
+    kill -s "$1" $$
 }
 trap clean EXIT
-trap 'exit 1' HUP INT TERM
+trap 'stopped HUP' HUP
+trap 'stopped INT' INT
+trap 'stopped TERM' TERM
 
 rm -f "$job" "$fifo" # of an earlier run of this job that was killed outright
 mkfifo -m 660 "$fifo" || exit 1
 # Held open by ourselves from here on: whoever sees the .job file finds a reader.
 exec 3<>"$fifo" || exit 1
-# --foreground: stays in our process group, so that slurmctld's signal reaches it, too.
-timeout --foreground "$LIMIT" sh -c 'read -r word && [ "$word" = start ]' <&3 &
-waiting=$!
 
 {
     printf 'job=%s\nuser=%s\nuid=%s\n' "$SLURM_JOB_ID" "${SLURM_JOB_USER:-}" "${SLURM_JOB_UID:-}"
@@ -60,10 +66,6 @@ waiting=$!
 # Not `>knock`: that would wait for a reader, or leave a plain file where the broker's FIFO belongs.
 printf k | dd of="$SPOOL/knock" oflag=nonblock conv=nocreat,notrunc status=none 2>/dev/null
 
-if wait "$waiting"; then
-    waiting=
-    exit 0
-fi
-waiting=
-echo "broker: job $SLURM_JOB_ID was not let go within $LIMIT s: Slurm requeues it" >&2
+read -r word <&3 && [ "$word" = start ] && exit 0
+echo "broker: job $SLURM_JOB_ID was not let go: Slurm requeues it" >&2
 exit 1

@@ -9,6 +9,7 @@ import click
 from broker import __version__
 from broker.cli.failures import INTERRUPTED, USAGE, exit_code
 from broker.cli.lazy import Lazy, LazyGroup
+from broker.cli.words import printable
 from broker.core.errors import BrokerError
 
 _COMMANDS = {
@@ -51,7 +52,7 @@ class _Root(LazyGroup):
             exc.show()
             return exc.exit_code
         except BrokerError as exc:
-            click.echo(f"broker: {str(exc) or type(exc).__name__}", err=True)
+            click.echo(f"broker: {printable(exc) or type(exc).__name__}", err=True)
             return exit_code(exc)
         return code if isinstance(code, int) else 0
 

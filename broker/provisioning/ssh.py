@@ -6,6 +6,7 @@ as base64 and lie in a tmpfs folder of root's while their step runs; argv and lo
 
 import base64
 import contextlib
+import logging
 import re
 import secrets
 import shlex
@@ -29,6 +30,7 @@ _KEEPALIVE_S = 15
 _WINDOW_BYTES = 16 * 1024 * 1024
 """Room for the bundle in flight: at 150 ms of round trip, paramiko's own 2 MiB would hold it to 14 MB/s."""
 
+_QUIET = "broker.ssh.paramiko"
 _LOST = (paramiko.SSHException, OSError, EOFError)
 
 
@@ -60,17 +62,15 @@ class SshShell:
         self._unread = b""
         self._root = "/bin/sh" if user == "root" else "sudo -n /bin/sh"
         with self._unreachable("connecting"):
-            self._transport = paramiko.Transport(
-                socket.create_connection((address, port), timeout=_CONNECT_S),
-                default_window_size=_WINDOW_BYTES,
-            )
+            self._socket = socket.create_connection((address, port), timeout=_CONNECT_S)
         try:
             with self._unreachable("connecting"):
+                self._transport = paramiko.Transport(self._socket, default_window_size=_WINDOW_BYTES)
                 self._greet(user, key_file, host_keys)
                 self._channel = self._open(self._root)
             self._begin()
         except BaseException:
-            self._transport.close()
+            self._end()
             raise
 
     def run(self, step: Step) -> StepResult:
@@ -123,8 +123,7 @@ class SshShell:
             # The machine's sh ends by itself, so that its trap removes the folder of scripts.
             self._channel.sendall(b"exit 0\n")
             self._channel.status_event.wait(2.0)
-        self._transport.close()
-        self._transport.join(5.0)
+        self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -134,8 +133,17 @@ class SshShell:
     ) -> None:
         self.close()
 
+    def _end(self) -> None:
+        self._transport.close()
+        self._socket.close()  # paramiko leaves it open when it had not begun
+        if self._transport.is_alive():
+            self._transport.join(5.0)
+
     def _greet(self, user: str, key_file: Path, host_keys: list[str]) -> None:
         transport = self._transport
+        # A machine that boots hangs up in every way there is: paramiko would log each as an error, with a traceback.
+        transport.set_log_channel(_QUIET)
+        logging.getLogger(_QUIET).setLevel(logging.CRITICAL)
         transport.banner_timeout = _CONNECT_S
         transport.handshake_timeout = _CONNECT_S
         transport.auth_timeout = _CONNECT_S

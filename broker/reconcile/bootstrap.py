@@ -58,7 +58,9 @@ def bootstrap(world: World, lease_id: str) -> None:
     try:
         _join(world, lease)
     except NodeUnreachable as exc:
-        log.debug("lease_id=%s node=%s not reachable yet: %s", lease.id, lease.node, exc)
+        if world.unreachable.get(lease.id) != str(exc):
+            world.unreachable[lease.id] = str(exc)
+            log.info("lease_id=%s node=%s not reachable yet: %s", lease.id, lease.node, exc)
         with world.engine.begin() as db:
             current = leases.get(db, lease.id)
             leases.amend(db, current, None, world.clock(), not_before=world.clock() + _KNOCK_AGAIN)
@@ -73,7 +75,7 @@ def _out_of_time(world: World, lease: Lease) -> str | None:
         return "not joined before Slurm's ResumeTimeout"
     limit = world.site.boot_timeout.get(lease.provider or "")
     if limit is not None and now - lease.state_since > limit:
-        return f"not joined {limit} after it was bought (boot_timeout_s)"
+        return f"not joined {limit} after it was bought (boot_timeout_s): {world.unreachable.get(lease.id, 'no address')}"
     return None
 
 

@@ -53,6 +53,8 @@ class World:
     clock: Callable[[], datetime]
     join_plan: Callable[[Lease], JoinPlan]
     nudge: Callable[[], None] = lambda: None
+    unreachable: dict[str, str] = field(default_factory=dict)
+    """Lease id → why its machine was last not reachable: each reason is logged once, not at each knock."""
     listings: "Listings" = field(default_factory=lambda: Listings())
 
     def provider_of(self, lease: Lease) -> Provider | None:

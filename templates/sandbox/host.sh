@@ -29,8 +29,8 @@ for stream in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${stream%:*}" "
 
 case $kind in
 instance)
-  cp -a "$SEED/." "$root/"
-  chown -R 0:0 "$root/etc" 2>/dev/null || true
+  owner=$(stat -c %u:%g "$root/home/ubuntu")
+  cp -R "$SEED/." "$root/"
   printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$name" >"$root/etc/hosts"
   echo "$name" >"$root/etc/hostname"
   . "$SEED/etc/emulated-gpu"
@@ -39,7 +39,7 @@ instance)
     mknod -m 666 "$root/dev/nvidia$number" c 1 3
     number=$((number + 1))
   done
-  chown -R "$(stat -c %u:%g "$root/home/ubuntu")" "$root/home/ubuntu"
+  chown -R "$owner" "$root/home/ubuntu"
   chmod 700 "$root/home/ubuntu" "$root/home/ubuntu/.ssh"
   first=/sbin/emulated-init
   ;;

@@ -13,6 +13,7 @@ from broker.core.demand import Shape
 from broker.core.errors import NodeUnreachable, StepFailed
 from broker.privileged.client import PrivilegedClient
 from broker.provisioning import bundle
+from broker.provisioning.base import Step
 from broker.provisioning.keys import client_key, new_host_key, user_data
 from broker.provisioning.run import run_join, run_step
 from broker.provisioning.ssh import open_shell
@@ -145,6 +146,29 @@ def test_a_machine_that_answers_with_another_host_key_is_not_ours(rig: Rig) -> N
 
     with pytest.raises(NodeUnreachable, match="another host key"):
         rig.open(new_host_key()[1])
+
+
+def test_a_step_that_takes_too_long_fails_and_the_next_one_runs(rig: Rig) -> None:
+    with rig.open(rig.host_public) as shell:
+        with pytest.raises(StepFailed, match="step slow took longer than 1 s: begun"):
+            shell.run(Step(name="slow", script="echo begun; sleep 60", timeout_s=1))
+        with pytest.raises(StepFailed, match="step bad ended with 3: no newline"):
+            shell.run(Step(name="bad", script="printf 'no newline'; exit 3", timeout_s=5))
+
+        answer = shell.run(
+            Step(name="next", script='out=$(cat); echo "@out n=${#out}"', timeout_s=5, stdin=b"a\n\xff" * 3)
+        )
+
+    assert answer.outputs == {"n": "9"}
+    assert answer.text == ""
+    assert "broker-steps" not in rig.machine.inside("ls /run")
+
+
+def test_a_connection_that_is_cut_in_a_step_is_not_the_machines_fault(rig: Rig) -> None:
+    with rig.open(rig.host_public) as shell, pytest.raises(NodeUnreachable, match="in step cut"):
+        shell.run(Step(name="cut", script="ip link set eth0 down; pkill -f 'sshd: ubuntu'; sleep 20", timeout_s=5))
+    rig.machine.inside("ip link set eth0 up")
+    until(lambda: rig.reachable(rig.host_public), what="the machine, after the cut")
 
 
 def test_a_join_ends_with_a_node_that_slurm_sees(rig: Rig) -> None:

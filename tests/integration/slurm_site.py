@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -34,11 +35,9 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
-# Several slurmd on one host: each listens on its own node's address only.
-CommunicationParameters=NoInAddrAny
 SlurmdParameters=config_overrides
 KillWait=2
-NodeName=local-1 NodeAddr=10.77.9.1 CPUs=2 RealMemory=500 State=UNKNOWN
+NodeName=local-1 NodeAddr=10.77.9.1 Port=7000 CPUs=2 RealMemory=500 State=UNKNOWN
 PartitionName=local Nodes=local-1 Default=YES State=UP
 include broker.conf
 """
@@ -115,11 +114,12 @@ class SlurmSite:
         done = self.broker("--install", str(etc / "broker"), "--json")
         answer = json.loads(done)
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n{HUB} ctl\n10.77.9.1 local-1\n{answer['hosts']}")
-        # One partition whose machines are always too late.
         fragment = etc / "broker.conf"
-        lines = fragment.read_text().splitlines()
-        late = [line.replace("ResumeTimeout=120", "ResumeTimeout=2") if "=late " in line else line for line in lines]
-        fragment.write_text("\n".join(late) + "\n")
+        text = fragment.read_text()
+        # Several slurmd on one host; and one partition whose machines are always too late.
+        text = re.sub(r"(NodeName=h100-\S+ )", r"\1Port=[7001-7004] ", text)
+        text = re.sub(r"(PartitionName=late .*)ResumeTimeout=\d+", r"\1ResumeTimeout=2", text)
+        fragment.write_text(text)
 
     def _start(self) -> None:
         addresses = [HUB, "10.77.9.1", *ADDRESSES.values()]
@@ -157,7 +157,11 @@ class SlurmSite:
 
     def command(self, *words: str, env: dict[str, str] | None = None) -> list[str]:
         """The argument list that runs `words` inside."""
-        settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SLURM_CONF": f"{self.folder}/etc/slurm.conf", **(env or {})}
+        settings = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "SLURM_CONF": f"{self.folder}/etc/slurm.conf",
+            **(env or {}),
+        }
         sets = [f"{key}={value}" for key, value in settings.items()]
         return ["nsenter", f"--target={self._inside}", "--all", "env", "-i", *sets, *words]
 

@@ -9,6 +9,7 @@ from factories import NOON, an_offer
 from unit.api.memory import a_view
 
 from broker.cli.words import amounts, price, printable, span
+from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
 from broker.core.usage import CostBounds
 from broker.services.views import Why, WhyLine
@@ -160,6 +161,12 @@ def test_a_console_cannot_steer_the_readers_terminal(daemon, broker):
     daemon.logs[LEASE, "console"] = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x1b[0m\x9b31m \u202etxt\r\nnext\x00"
 
     assert broker("lease", "log", LEASE, "--console").out == "red31m txt\nnext\n"
+
+
+def test_an_error_cannot_steer_the_readers_terminal(daemon, broker):
+    daemon.fails = BrokerError("lambda-a said \x1b[2J\x9bno")
+
+    assert broker("status").err == "broker: lambda-a said no\n"
 
 
 def test_markup_in_a_name_is_shown_as_it_is(daemon, broker):
