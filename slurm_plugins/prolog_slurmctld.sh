@@ -4,7 +4,6 @@
 #
 # Slurm knows one PrologSlurmctld a cluster. A site that has its own keeps it and calls this one as its last line:
 #     exec /etc/slurm/broker/prolog_slurmctld.sh
-# `exec`, so that slurmctld's signals arrive here when it ends the prolog of a cancelled job.
 #
 # Exit 0: the job may start. Anything else: Slurm requeues it, since it must not start without its home.
 
@@ -38,20 +37,13 @@ job=$SPOOL/jobs/$SLURM_JOB_ID.job
 fifo=$SPOOL/jobs/$SLURM_JOB_ID.fifo
 hidden=$SPOOL/jobs/.tmp-$SLURM_JOB_ID
 
-# Not the files of a later run of the same job: one that lost its slurmctld may still wait here.
+# Not the files of a later run of the same job: one that lost its slurmctld may still wait here. When slurmctld ends us,
+# at scancel and at its own end, it does so by SIGKILL: then the broker finds a FIFO without a reader, and removes both.
 clean() {
     [ ! "$fifo" -ef /proc/self/fd/3 ] || rm -f "$job" "$fifo" "$hidden"
 }
-# Slurm tells a prolog that it ended itself from one that failed by the signal; it kills 10 ms later.
-stopped() {
-    trap - EXIT "$1"
-    clean
-    kill -s "$1" $$
-}
 trap clean EXIT
-trap 'stopped HUP' HUP
-trap 'stopped INT' INT
-trap 'stopped TERM' TERM
+trap 'exit 1' HUP INT TERM
 
 rm -f "$job" "$fifo" # of an earlier run of this job that was killed outright
 mkfifo -m 660 "$fifo" || exit 1

@@ -27,9 +27,9 @@ def client(ctx: click.Context) -> Client:
 
 
 def _is_ours(path: Path) -> bool:
-    """A socket of this user or of root: in a folder of somebody else's a stranger may have put one."""
+    """In a sandbox of this user or of root: in a folder of somebody else's a stranger may have put a socket."""
     try:
         status = path.stat()
     except OSError:
         return False
-    return stat.S_ISSOCK(status.st_mode) and status.st_uid in {0, os.getuid()}
+    return stat.S_ISSOCK(status.st_mode) and path.parents[3].stat().st_uid in {0, os.getuid()}

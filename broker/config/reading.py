@@ -30,6 +30,8 @@ class InvalidConfig(ConfigError):
 
 
 _MISSING = object()
+_BEYOND = 10**12
+"""No setting is that large."""
 
 
 class Section:
@@ -111,7 +113,7 @@ class Section:
             self.note(key, f"{shown(value)} is {_kind(value)}, not {asked}; {mend}")
             return low
         if not low <= value <= high:
-            self.note(key, f"{value} is out of range; write {asked} from {low} to {high}")
+            self.note(key, f"{shown(value)} is out of range; write {asked} from {low} to {high}")
             return low
         return value
 
@@ -131,8 +133,8 @@ class Section:
             self.note(key, f"{shown(value)} is not an amount; {mend}")
             return None
         amount = Decimal(value)
-        if not amount.is_finite() or amount <= 0:
-            self.note(key, f"{value} is out of range; {mend} (to buy nothing: `broker pause`)")
+        if not amount.is_finite() or not 0 < amount < _BEYOND:
+            self.note(key, f"{shown(value)} is out of range; {mend} (to buy nothing: `broker pause`)")
             return None
         return amount
 
@@ -186,8 +188,8 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         text = "".join(char if char.isprintable() else "�" for char in value)
         return f'"{text[:57]}…"' if len(text) > 60 else f'"{text}"'
-    if isinstance(value, (int, Decimal)):
-        return str(value)
+    if isinstance(value, int) and abs(value) > _BEYOND:
+        return "a number of many digits"  # Python refuses to print more than 4300
     text = str(value)
     return f"{text[:57]}…" if len(text) > 60 else text
 
@@ -219,9 +221,10 @@ _UNITS: dict[str, dict[str, Decimal]] = {
 
 def _converted(value: object, unit: str) -> str | None:
     """`write 1500` for "25m": the operator meant a unit we do not take."""
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return f"write {int(value)}"
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value) if isinstance(value, str) else None
+    if isinstance(value, Decimal):
+        is_whole = value.is_finite() and abs(value) < _BEYOND and value == value.to_integral_value()
+        return f"write {int(value)}" if is_whole else None
+    found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-zA-Z]*)\s*", value) if isinstance(value, str) else None
     if not found:
         return None
     factor = _UNITS.get(unit, {}).get(found[2].lower()) if found[2] else Decimal(1)

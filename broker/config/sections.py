@@ -80,7 +80,7 @@ def _document(text: str, path: Path) -> dict[str, object]:
     try:
         # Decimals from the start: 2.49 read as a binary float is no longer 2.49.
         return tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:  # TOMLDecodeError; a number of too many digits; too deep a list
         problem = f"is not TOML: {exc}; texts stand in double quotes, sections in [brackets]"
         raise InvalidConfig(path, [Problem(where="the file", text=problem)]) from exc
 

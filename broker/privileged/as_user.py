@@ -196,12 +196,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if os.geteuid() != 0:
         sys.exit("broker-as-user must be started as root: it mounts users' homes")
+    if missing := _missing_capabilities():
+        log(event="warning", missing=",".join(missing), effect="mounts fail or sftp sessions outlive their export")
     exports = Exports(options.exports, Rules(minimum_uid=options.minimum_uid, group=options.allow_group))
     exports.recover()
     allowed = frozenset({uid_of(options.allow_user)})
     server = Server(options.socket, exports.operations(), allowed, options.group)
     log(event="ready", domain="as_user", exports=options.exports, socket=options.socket)
     run(server)
+
+
+_CAPABILITIES = {"dac_override": 1, "dac_read_search": 2, "kill": 5, "sys_ptrace": 19, "sys_admin": 21}
+"""To mount and write below root's folders; to see which sessions are inside an export, and to end them."""
+
+
+def _missing_capabilities() -> list[str]:
+    status = Path("/proc/self/status").read_text()
+    effective = int(next(line for line in status.splitlines() if line.startswith("CapEff:")).split()[1], 16)
+    return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
 
 
 def _match(request: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:

@@ -1,6 +1,7 @@
 """`make demo`: the main job on real parts. Every claim it makes is checked; it exits 0 only if all of them held."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ _NEIGHBOUR = """#!/bin/sh
   ls /home/alice 2>&1
   cat /home/alice/result.txt 2>&1
 } > "$HOME/neighbour.txt"
+exit 0
 """
 
 
@@ -114,6 +116,7 @@ def _tell(sandbox: Sandbox, story: Story) -> None:
         "srun ran as alice in her home",
     )
 
+    _break_in(sandbox, story, neighbour)
     for job in (train, neighbour):
         _wait(lambda job=job: _state(sandbox, job) == "COMPLETED", f"job {job} to complete", 120)  # type: ignore[misc]
     _results(sandbox, story, train, neighbour)
@@ -122,6 +125,20 @@ def _tell(sandbox: Sandbox, story: Story) -> None:
     _wait(lambda: not sandbox.instances(), "every machine to be given back", 120)
     _wait(lambda: not [row for row in _leases(sandbox) if row["state"] != "released"], "every lease to be released", 60)
     _bills(sandbox, story, train, neighbour)
+
+
+def _break_in(sandbox: Sandbox, story: Story, neighbour: int) -> None:
+    """Suppose bob's machine turned hostile: its root tries the key it was given on alice's home."""
+    node = _job(sandbox, neighbour).get("NodeList", "")
+    script = (
+        "echo 'get /home/result.txt /tmp/stolen' | sftp -b - -P 2022 -i /etc/broker-node/home_ed25519_key "
+        "-o UserKnownHostsFile=/etc/broker-node/known_hosts -o BatchMode=yes alice@10.77.0.1; ls /tmp/stolen"
+    )
+    tried = sandbox.run("root", ["broker", "node", "ssh", node, "--", f"sudo sh -c {shlex.quote(script)}"])
+    story.output(f"root@{node}# sftp -i /etc/broker-node/home_ed25519_key alice@hub:/home/result.txt")
+    story.output(tried.stdout + tried.stderr)
+    denied = "Permission denied" in tried.stderr and tried.returncode != 0
+    story.claim(denied, f"root of bob's machine ({node}) cannot reach alice's home with the key it holds")
 
 
 def _results(sandbox: Sandbox, story: Story, train: int, neighbour: int) -> None:
@@ -140,7 +157,7 @@ def _results(sandbox: Sandbox, story: Story, train: int, neighbour: int) -> None
 
 
 def _bills(sandbox: Sandbox, story: Story, *job_ids: int) -> None:
-    rows = _leases(sandbox)
+    rows = [_lease(sandbox, row["id"]) for row in _leases(sandbox)]
     bill = {row["instance_id"]: row for row in sandbox.bill()}
     table = Table(title="Leases", box=None, pad_edge=False, header_style="bold")
     for heading in ("node", "job", "credential", "region", "buy", "boot", "join", "ledger USD", "bill USD"):
@@ -206,6 +223,15 @@ def _leases(sandbox: Sandbox) -> list[dict[str, Any]]:
         raise BrokerError(f"broker lease list failed: {answer.stderr.strip()}")
     rows: list[dict[str, Any]] = json.loads(answer.stdout)["leases"]
     return rows
+
+
+def _lease(sandbox: Sandbox, lease_id: str) -> dict[str, Any]:
+    """One lease with its events and steps."""
+    answer = sandbox.run("root", ["broker", "lease", "show", lease_id, "--json"])
+    if answer.returncode != 0:
+        raise BrokerError(f"broker lease show {lease_id} failed: {answer.stderr.strip()}")
+    row: dict[str, Any] = json.loads(answer.stdout)
+    return row
 
 
 def _sbatch(sandbox: Sandbox, user: str, script: str) -> int:

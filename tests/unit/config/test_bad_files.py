@@ -49,6 +49,15 @@ MISTAKES = [
     ('"12.50"', "-1", "limits.max_usd_per_hour", "out of range"),
     ('"12.50"', "nan", "limits.max_usd_per_hour", "out of range"),
     ('"12.50"', "inf", "limits.max_usd_per_hour", "out of range"),
+    ('"12.50"', "1e999999", "limits.max_usd_per_hour", "out of range"),
+    ('"12.50"', "0x" + "f" * 5000, "limits.max_usd_per_hour", "out of range"),
+    ("cpus = 16", "cpus = inf", "shape[1].cpus", "a number with a fraction"),
+    ("cpus = 16", "cpus = nan", "shape[1].cpus", "a number with a fraction"),
+    ("cpus = 16", "cpus = 1e999999", "shape[1].cpus", "a number with a fraction"),
+    ("cpus = 16", "cpus = 0x" + "f" * 5000, "shape[1].cpus", "many digits is out of range"),
+    ("cpus = 16", "cpus = " + "9" * 5000, "the file", "is not TOML"),
+    ("cpus = 16", "cpus = " + "[" * 5000, "the file", "is not TOML"),
+    ("cpus = 16", f'cpus = "{"9" * 5000}"', "shape[1].cpus", "without quotes"),
     ('"12.50"', "[12]", "limits.max_usd_per_hour", "a list"),
     ("max_nodes = 8", "max_nodes = -1", "limits.max_nodes", "from 0"),
     ("max_nodes = 8", "max_nodes = 8\nmax_node = 8", "limits.max_node", '"max_nodes"'),
@@ -227,7 +236,7 @@ def test_no_value_of_any_key_does_worse_than_a_named_problem(site, data):
             st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=30).map(
                 lambda text: '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\x7f", "") + '"'
             ),
-            st.sampled_from(["[]", "{}", "[[1]]", "1979-05-27", "07:32:00", "[1, 'a']"]),
+            st.sampled_from(["[]", "{}", "[[1]]", "inf", "nan", "1e400", "1979-05-27", "07:32:00", "[1, 'a']"]),
         )
     )
 
