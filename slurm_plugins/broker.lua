@@ -104,7 +104,7 @@ local function is_moment(value)
         return false
     end
     year, month, day = tonumber(year), tonumber(month), tonumber(day)
-    if month < 1 or month > 12 or day < 1 or day > days_in(year, month) then
+    if year < 1 or month < 1 or month > 12 or day < 1 or day > days_in(year, month) then
         return false
     end
     if tonumber(hour) > 23 or tonumber(minute) > 59 then

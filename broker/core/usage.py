@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import StrEnum
 
 from broker.core.money import cost
+
+
+_MICRO = Decimal("0.000001")
 
 
 class UsageKind(StrEnum):
@@ -27,7 +30,7 @@ class UsageEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class CostBounds:
-    """The provider's bill for one lease lies in [`low`, `high`]."""
+    """The provider's bill for one lease lies in [`low`, `high`]; rounded outwards to a millionth."""
 
     low: Decimal
     high: Decimal
@@ -41,8 +44,8 @@ def bounds(start: UsageEvent, end: UsageEvent | None, now: datetime, granularity
     low = max(timedelta(0), last_low - start.not_after)
     high = max(timedelta(0), last_high - start.not_before)
     return CostBounds(
-        low=cost(start.price_per_hour, _billed_seconds(low, granularity)),
-        high=cost(start.price_per_hour, _billed_seconds(high, granularity)),
+        low=cost(start.price_per_hour, _billed_seconds(low, granularity)).quantize(_MICRO, ROUND_FLOOR),
+        high=cost(start.price_per_hour, _billed_seconds(high, granularity)).quantize(_MICRO, ROUND_CEILING),
         currency=start.currency,
     )
 

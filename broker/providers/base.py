@@ -33,3 +33,6 @@ class Provider(Protocol):
 
     def create_wait_seconds(self) -> float:
         """How long until our own rate limit lets the next create through; 0: now."""
+
+    def reserve_create(self) -> bool:
+        """Take the right to the next create, if it is free now; each create is preceded by one of these."""

@@ -54,6 +54,9 @@ class FakeProvider:
     def create_wait_seconds(self) -> float:
         return 0.0
 
+    def reserve_create(self) -> bool:
+        return True
+
     def vanish(self, instance_id: str) -> None:
         """The provider takes the machine away without a word."""
         del self._instances[instance_id]

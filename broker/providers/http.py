@@ -34,6 +34,15 @@ class TokenBucket:
             self._next = moment + self._interval
             return moment - now
 
+    def try_take(self) -> bool:
+        """Take the next call if it may go out now."""
+        with self._lock:
+            now = self._clock()
+            if now < self._next:
+                return False
+            self._next = now + self._interval
+            return True
+
     def pause(self, seconds: float) -> None:
         """The provider said 429: nobody calls for `seconds`."""
         with self._lock:

@@ -86,10 +86,6 @@ class LambdaProvider:
 
     def create(self, spec: InstanceSpec) -> Instance:
         key = self._key_name(spec.ssh_public_key)
-        waiting = self._launches.wait_seconds()
-        if waiting > 0:
-            raise RateLimited(f"{self.name}: one launch per 12 s, the next in {waiting:.0f} s", retry_after=waiting)
-        self._launches.take()
         body = {
             "region_name": spec.zone,
             "instance_type_name": spec.instance_type,
@@ -132,6 +128,9 @@ class LambdaProvider:
 
     def create_wait_seconds(self) -> float:
         return self._launches.wait_seconds()
+
+    def reserve_create(self) -> bool:
+        return self._launches.try_take()
 
     def _key_name(self, public_key: str) -> str:
         """The account's name for our key. Keys are account-level objects: match on the key itself, not its name."""

@@ -13,11 +13,19 @@ from broker.providers.lambda_cloud import LambdaProvider
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
+# Shorter than any server's patience with an idle connection: one that the server closes in the moment we use it makes
+# the outcome of a create unknown.
+_CONNECTIONS = httpx.Limits(keepalive_expiry=1.0)
+
+
 def _lambda(
     name: str, api_key: str, base_url: str | None, regions: frozenset[str], clock: Callable[[], datetime]
 ) -> Provider:
     http = httpx.Client(
-        base_url=base_url or LAMBDA_URL, headers={"Authorization": f"Bearer {api_key}"}, timeout=_TIMEOUT
+        base_url=base_url or LAMBDA_URL,
+        headers={"Authorization": f"Bearer {api_key}"},
+        timeout=_TIMEOUT,
+        limits=_CONNECTIONS,
     )
     return LambdaProvider(name, http, clock, regions=regions)
 

@@ -98,7 +98,7 @@ def _buy(world: World, lease: Lease) -> None:
             shape=world.site.shapes[lease.shape],
             wishes=_wishes(job),
             deadline=lease.deadline,
-            excluded_offers=frozenset(past.offer_id for past in tried if past.offer_id and past.id != lease.id),
+            excluded_offers=frozenset(past.offer_id for past in tried if past.offer_id and not _only_busy(past)),
         ),
         on_sale,
         world.site.limits,
@@ -109,10 +109,12 @@ def _buy(world: World, lease: Lease) -> None:
         _nothing_left(world, lease, ranked, now)
         return
     offer, wait_seconds = _soonest_of_the_cheapest(world, ranked)
-    if wait_seconds > 0:
+    provider = world.providers[offer.provider]
+    if wait_seconds > 0 or not provider.reserve_create():
+        # Not free, or another lease was quicker: look again when it may be.
         _wait(world, lease, None, now + timedelta(seconds=wait_seconds))
         return
-    _purchase(world, lease, offer, world.providers[offer.provider])
+    _purchase(world, lease, offer, provider)
 
 
 def _purchase(world: World, lease: Lease, offer: Offer, provider: Provider) -> None:
@@ -273,6 +275,11 @@ def _soonest_of_the_cheapest(world: World, ranked: Plan) -> tuple[Offer, float]:
     waits = [(world.providers[offer.provider].create_wait_seconds(), offer.id, offer) for offer in cheapest]
     wait_seconds, _, offer = min(waits, key=lambda entry: entry[:2])
     return offer, wait_seconds
+
+
+def _only_busy(past: Lease) -> bool:
+    """The attempt ended because we asked too often: its offer is as good as before."""
+    return (past.reason or "").startswith(_WORDS[RateLimited])
 
 
 def _over_limit(db: Connection, offer: Offer, limits: Limits) -> str | None:

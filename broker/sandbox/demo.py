@@ -35,7 +35,7 @@ _NEIGHBOUR = """#!/bin/sh
   ls /home/alice 2>&1
   cat /home/alice/result.txt 2>&1
 } > "$HOME/neighbour.txt"
-exit 0
+sleep 15
 """
 
 
@@ -102,10 +102,17 @@ def _tell(sandbox: Sandbox, story: Story) -> None:
     _wait(lambda: _leases(sandbox), "a purchase in the ledger", 30)
     story.step("While her machine boots, alice asks what is going on:")
     story.output("alice$ broker why " + str(train))
-    story.output(_text(sandbox.run("alice", ["broker", "why", str(train)])))
+    asked = sandbox.run("alice", ["broker", "why", str(train)])
+    story.output(_text(asked) or asked.stderr)
+    story.claim(asked.returncode == 0, "alice got an answer")
 
     _wait(lambda: _state(sandbox, train) in {"RUNNING", "COMPLETED"}, f"job {train} to start", 120)
-    story.step("Her job runs. Another one of hers, interactive, takes its turn after it:")
+    _wait(lambda: _state(sandbox, neighbour) in {"RUNNING", "COMPLETED"}, f"job {neighbour} to start", 120)
+    story.step(
+        "Both run, each on its own machine. Suppose bob's machine turned hostile and tried its key on alice's home:"
+    )
+    _break_in(sandbox, story, neighbour)
+    story.step("alice also wants to look at a GPU by hand:")
     srun = sandbox.run(
         "alice", ["srun", "--partition=cloud", "--gres=gpu:h100:1", "--time=2", "sh", "-c", "hostname; id -un; pwd"]
     )
@@ -116,7 +123,6 @@ def _tell(sandbox: Sandbox, story: Story) -> None:
         "srun ran as alice in her home",
     )
 
-    _break_in(sandbox, story, neighbour)
     for job in (train, neighbour):
         _wait(lambda job=job: _state(sandbox, job) == "COMPLETED", f"job {job} to complete", 120)  # type: ignore[misc]
     _results(sandbox, story, train, neighbour)
@@ -230,7 +236,7 @@ def _lease(sandbox: Sandbox, lease_id: str) -> dict[str, Any]:
     answer = sandbox.run("root", ["broker", "lease", "show", lease_id, "--json"])
     if answer.returncode != 0:
         raise BrokerError(f"broker lease show {lease_id} failed: {answer.stderr.strip()}")
-    row: dict[str, Any] = json.loads(answer.stdout)
+    row: dict[str, Any] = json.loads(answer.stdout)["lease"]
     return row
 
 

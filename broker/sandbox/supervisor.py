@@ -86,7 +86,9 @@ class Supervisor:
     def _parts(self) -> list[Part]:
         run, python = self._where.run, str(CHECKOUT / ".venv" / "bin" / "python")
         database = str(self._where.directory / "mariadb")
-        as_user_capabilities = "-all,+chown,+dac_override,+dac_read_search,+fowner,+sys_admin,+setuid,+setgid"
+        as_user_capabilities = (
+            "-all,+chown,+dac_override,+dac_read_search,+fowner,+sys_admin,+setuid,+setgid,+kill,+sys_ptrace"
+        )
         return [
             Part(
                 name="munged",
@@ -314,7 +316,12 @@ class Supervisor:
 
     def _must(self, host: str, argv: Sequence[str]) -> str:
         done = subprocess.run(
-            self._hosts[host].command(argv), capture_output=True, env=_environment(), text=True, timeout=120, check=False
+            self._hosts[host].command(argv),
+            capture_output=True,
+            env=_environment(),
+            text=True,
+            timeout=120,
+            check=False,
         )
         if done.returncode != 0:
             said = " ".join(f"{done.stdout} {done.stderr}".split())

@@ -49,7 +49,7 @@ class CommandClient:
         command = ["squeue", "--noheader", "--all", "--local", "--states=all"]
         if wanted is not None and len(wanted) == 1:  # for more, squeue itself reads all jobs
             command.append(f"--jobs={next(iter(wanted))}")
-        separator = secrets.token_hex(8)
+        separator = "x" + secrets.token_hex(8)  # a digit first would be read as the width of the column
         try:
             # By the environment: other users can read an argument list in time to put it into a job's name.
             text = self._run(command, {"SQUEUE_FORMAT2": parse.jobs_format(separator)})

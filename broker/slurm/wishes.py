@@ -25,7 +25,7 @@ class _Rule:
 
 def parse_wishes(comment: str) -> Wishes:
     """The wishes in a job's comment; none when it is not for us. BrokerError: what is wrong, and what is right."""
-    wishes = _read(comment)
+    wishes = read_wishes(comment)
     return Wishes(
         zones=frozenset(wishes.pop("zones", "").split("+")) - {""},
         providers=frozenset(wishes.pop("providers", "").split("+")) - {""},
@@ -34,7 +34,8 @@ def parse_wishes(comment: str) -> Wishes:
     )
 
 
-def _read(comment: str) -> dict[str, str]:
+def read_wishes(comment: str) -> dict[str, str]:
+    """As `parse_wishes`, key by key as they were written."""
     text = comment.strip(" ")
     ours = re.fullmatch(r"broker *: *(.*)", text, re.IGNORECASE | re.ASCII | re.DOTALL)
     if ours is None:

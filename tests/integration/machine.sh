@@ -27,21 +27,17 @@ mknod -m 666 dev/net/tun c 10 200
 hostname ip-203-0-113-10
 printf '127.0.0.1 localhost\n' >etc/hosts
 # The uid that a user of the site has, too: the join must keep the two apart.
-echo 'ubuntu:x:1001:1001:Ubuntu:/home/ubuntu:/bin/bash' >>etc/passwd
-echo 'ubuntu:*:19000:0:99999:7:::' >>etc/shadow
-echo 'ubuntu:x:1001:' >>etc/group
-mkdir -p -m 700 home/ubuntu/.ssh etc/sudoers.d
+sed -i 's/^ubuntu:x:[0-9]*:[0-9]*:/ubuntu:x:1001:1001:/' etc/passwd
+sed -i 's/^ubuntu:x:[0-9]*:/ubuntu:x:1001:/' etc/group
+mkdir -p -m 700 home/ubuntu/.ssh
 cp "$work/authorized_keys" home/ubuntu/.ssh/
 chown -R 1001:1001 home/ubuntu
-echo 'ubuntu ALL=(ALL) NOPASSWD:ALL' >etc/sudoers.d/ubuntu
-cat >usr/bin/nvidia-smi <<G
+cat >usr/local/bin/nvidia-smi <<G
 #!/bin/sh
 cat <<T
 $(cat "$work/gpus")
 T
 G
-printf '#!/bin/sh\nkill -TERM 1\n' >usr/sbin/poweroff
-chmod 755 usr/bin/nvidia-smi usr/sbin/poweroff
 cp "$work/user-data" root/user-data
 cat >root/init <<'I'
 trap 'exit 0' TERM

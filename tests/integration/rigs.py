@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from broker.sandbox import prepare
+from broker.sandbox.layout import Layout
+
 HERE = Path(__file__).parent
 
 NET_ADMIN = (
@@ -18,18 +21,19 @@ NET_ADMIN = (
 """An ordinary user with one capability."""
 
 
-def instance_root() -> Path | None:
-    """A root of another distribution's kind without Slurm, as `debootstrap` makes it; None: there is none here."""
-    named = os.environ.get("BROKER_INSTANCE_ROOT")
-    candidates = [Path(named)] if named else sorted((HERE.parents[1] / ".cache").glob("instance-root*"))
-    return next((path for path in candidates if (path / "usr" / "sbin" / "sshd").exists()), None)
+def instance_root(work: Path) -> Path:
+    """The root of the sandbox's instances, which has no Slurm; it is made when this checkout has none yet."""
+    layout = Layout(directory=work / "prepare", cache=HERE.parents[1] / ".cache")
+    layout.log.mkdir(parents=True)
+    prepare.instance_root(layout, lambda _line: None)
+    return layout.instance_root
 
 
-def in_namespaces(module: str, work: Path) -> None:
+def in_namespaces(module: str, work: Path, **more: str) -> None:
     """Run the tests of `module` as root of namespaces of their own; whatever they start ends with them."""
     command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts", "--ipc"]
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", "-q", str(HERE / module)]
-    environment = {**os.environ, "BROKER_RIG": str(work), "PYTHONPATH": str(HERE.parents[1])}
+    environment = {**os.environ, "BROKER_RIG": str(work), "PYTHONPATH": str(HERE.parents[1]), **more}
     done = subprocess.run(
         [*command, *pytest], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -177,8 +181,7 @@ class Machine:
     """A rented machine at 203.0.113.<number>; ubuntu's key and the one-use host key are given to it."""
 
     def __init__(self, work: Path, number: int, gpus: str, public_key: str, user_data: str) -> None:
-        root = instance_root()
-        assert root is not None
+        root = os.environ["BROKER_INSTANCE_ROOT"]
         self.address = f"203.0.113.{number}"
         self.name = f"m{number}"
         self.work = work / self.name
@@ -199,7 +202,7 @@ class Machine:
             self.process = subprocess.Popen(
                 [
                     *("nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "--uts", "--pid", "--ipc"),
-                    *("--fork", "--kill-child", "bash", str(HERE / "machine.sh"), str(root), str(self.work)),
+                    *("--fork", "--kill-child", "bash", str(HERE / "machine.sh"), root, str(self.work)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,

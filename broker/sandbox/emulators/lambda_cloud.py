@@ -15,7 +15,19 @@ _HOSTNAME = re.compile(r"[a-z0-9][0-9a-z-]{0,62}")
 _IP_LAG_SECONDS = 0.5
 _ENDING_SECONDS = 2.0
 _LAUNCH_FIELDS = frozenset(
-    ["region_name", "instance_type_name", "ssh_key_names", "name", "hostname", "image", "user_data", "tags", "file_system_names", "file_system_mounts", "firewall_rulesets"]
+    [
+        "region_name",
+        "instance_type_name",
+        "ssh_key_names",
+        "name",
+        "hostname",
+        "image",
+        "user_data",
+        "tags",
+        "file_system_names",
+        "file_system_mounts",
+        "firewall_rulesets",
+    ]
 )
 
 
@@ -95,7 +107,17 @@ class Fault:
 
 
 LAUNCH_FAULTS = frozenset(
-    ["sold_out", "quota", "answer_lost", "lies_gpu", "never_active", "no_address", "ssh_never", "unhealthy", "terminate_refused"]
+    [
+        "sold_out",
+        "quota",
+        "answer_lost",
+        "lies_gpu",
+        "never_active",
+        "no_address",
+        "ssh_never",
+        "unhealthy",
+        "terminate_refused",
+    ]
 )
 CALL_FAULTS = frozenset(["error_500", "html_200", "half_json", "unauthorized"])
 

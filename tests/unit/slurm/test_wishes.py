@@ -1,0 +1,111 @@
+"""A job's wishes: the Python reader and the Lua one, which refuses at submit, say the same."""
+
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.core.demand import Wishes
+from broker.core.errors import BrokerError
+from broker.slurm.wishes import parse_wishes, read_wishes
+
+HERE = Path(__file__).parent
+MODULE = HERE.parents[2] / "slurm_plugins" / "broker.lua"
+CASES = tomllib.loads((HERE / "wishes_cases.toml").read_text())["case"]
+
+# Reads comments in hex, a line each; answers `refused` TAB text, or `wishes` and TAB key=value, sorted.
+_HARNESS = r"""
+local broker = dofile(os.getenv("MODULE"))
+for line in io.lines() do
+    local comment = line:gsub("%x%x", function(hex) return string.char(tonumber(hex, 16)) end)
+    local wishes, wrong = broker.parse(comment)
+    local told = { wishes and "wishes" or "refused\t" .. wrong }
+    for key, value in pairs(wishes or {}) do
+        told[#told + 1] = key .. "=" .. value
+    end
+    table.sort(told, function(a, b) return b ~= "wishes" and (a == "wishes" or a < b) end)
+    print(table.concat(told, "\t"))
+end
+"""
+
+
+def in_lua(comments: list[str]) -> list[str]:
+    done = subprocess.run(
+        ["lua5.3", "-e", _HARNESS],
+        input="".join(comment.encode().hex() + "\n" for comment in comments),
+        env={"MODULE": str(MODULE), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def in_python(comment: str) -> str:
+    try:
+        return "\t".join(["wishes", *sorted(f"{key}={value}" for key, value in read_wishes(comment).items())])
+    except BrokerError as exc:
+        return f"refused\t{str(exc).removeprefix('broker: ')}"
+
+
+def test_every_case_of_the_table_is_read_alike_by_both():
+    assert in_lua([case["comment"] for case in CASES]) == [in_python(case["comment"]) for case in CASES]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["comment"][:40] or "empty")
+def test_a_comment_is_read_or_refused_as_the_table_says(case):
+    if "refused" not in case:
+        assert read_wishes(case["comment"]) == case["wishes"]
+        return
+    with pytest.raises(BrokerError) as refusal:
+        read_wishes(case["comment"])
+    text, beginning, _ = str(refusal.value).removeprefix("broker: "), *case["refused"].partition("…")[:2]
+    assert text.startswith(beginning) if "…" in case["refused"] else text == case["refused"]
+
+
+_PIECES = st.sampled_from(
+    [
+        "broker",
+        ":",
+        "=",
+        ",",
+        "+",
+        " ",
+        "spot",
+        "zones",
+        "mode",
+        "delay",
+        "ckpt",
+        "deadline",
+        "data",
+        "in:5@x",
+        "yes",
+        "no",
+    ]
+    + ["green", "12h", "30m", "0", "1", ".", "5", "%", "kg", "-", "2027-01-31T10:00", "Z", "premium", "out", "budget"]
+    + ["é", "\t", "a", "B", "/", "@", "carbon-cap", "_"]
+)
+_COMMENTS = st.lists(_PIECES, max_size=12).map("".join) | st.lists(_PIECES, max_size=12).map(
+    lambda p: "broker:" + "".join(p)
+)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(_COMMENTS, min_size=60, max_size=120))
+def test_any_comment_is_read_alike_by_both(comments):
+    comments = [comment for comment in comments if "\n" not in comment]
+    assert in_lua(comments) == [in_python(comment) for comment in comments]
+
+
+def test_wishes_that_are_acted_on_have_fields_and_the_others_are_kept():
+    assert parse_wishes("broker:zones=a+b,providers=p,spot=only,mode=fast") == Wishes(
+        zones=frozenset({"a", "b"}), providers=frozenset({"p"}), spot="only", other={"mode": "fast"}
+    )
+
+
+def test_a_comment_that_is_not_for_us_wishes_nothing():
+    assert parse_wishes("ordinary") == Wishes()
