@@ -60,7 +60,7 @@ def in_states(db: Connection, states: Iterable[LeaseState]) -> list[Lease]:
     query = (
         select(leases)
         .where(leases.c.state.in_(list(states)))
-        .order_by(leases.c.created_at, leases.c.attempt, leases.c.id)
+        .order_by(leases.c.created_at, leases.c.attempt, leases.c.node, leases.c.id)
     )
     return [_lease(row) for row in db.execute(query)]
 

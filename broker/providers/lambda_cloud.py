@@ -73,6 +73,7 @@ class LambdaProvider:
         self._regions = regions
         self._calls = TokenBucket(request_interval)
         self._launches = TokenBucket(launch_interval)
+        self._launch_interval = launch_interval
         self._sleep = sleep
         self._registered_key: str | None = None
 
@@ -96,7 +97,11 @@ class LambdaProvider:
             "user_data": spec.user_data,
             "tags": [{"key": "broker-label", "value": spec.label}],
         }
-        data = self._call("POST", "/instance-operations/launch", json=body, lost=OutcomeUnknown)
+        try:
+            data = self._call("POST", "/instance-operations/launch", json=body, lost=OutcomeUnknown)
+        finally:
+            # The turn was reserved a moment ago; Lambda counts its 12 s from when the launch reached it.
+            self._launches.pause(self._launch_interval)
         ids = data.get("instance_ids") if isinstance(data, dict) else None
         if not isinstance(ids, list) or len(ids) != 1 or not isinstance(ids[0], str):
             raise OutcomeUnknown(f"{self.name}: launch answered without exactly one instance id")
