@@ -42,6 +42,7 @@ class Sandbox:
 
     def __init__(self, directory: Path | None = None, say: Callable[[str], None] | None = None) -> None:
         self.layout = layout(directory)
+        self._process: subprocess.Popen[bytes] | None = None
         self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201  # progress
 
     def __enter__(self) -> Self:
@@ -88,6 +89,9 @@ class Sandbox:
                 if time.monotonic() > limit:
                     raise BrokerError(f"processes of the sandbox survived: {left}")
                 time.sleep(0.05)
+        if self._process is not None:
+            self._process.wait(20)
+            self._process = None
         self._clear()
         return first is not None
 
@@ -147,6 +151,10 @@ class Sandbox:
         return [
             PartStatus(name=name, pid=pid, alive=self._lives(first, pid)) for name, pid in sorted(self._pids().items())
         ]
+
+    def is_alive(self, part: str) -> bool:
+        """Whether a part's process lives."""
+        return any(status.alive for status in self.parts() if status.name == part)
 
     def signal(self, part: str, number: int) -> None:
         """Send a signal to a part's process. BrokerError: no such part."""
@@ -212,7 +220,7 @@ class Sandbox:
         progress = where.log / "supervisor.log"
         progress.write_text("")
         with progress.open("ab") as output:
-            process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 [
                     *("unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--mount-proc"),
                     *("--propagation", "private", "sh", "-c", '"$@" & wait $!', "sh"),
