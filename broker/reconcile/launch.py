@@ -39,7 +39,7 @@ log = logging.getLogger("broker.launch")
 # How long a credential is left alone: too short hammers a provider that said no; too long leaves capacity unused.
 _QUOTA_PAUSE = timedelta(hours=1)
 _REFUSED_PAUSE = timedelta(minutes=10)
-_LIMIT_PAUSE = timedelta(seconds=10)
+_LIMIT_PAUSE = timedelta(seconds=3)
 _LOOK_AGAIN = timedelta(seconds=2)
 # DESIGN 3, "when nothing can be bought": Slurm tries the job again after this, doubling.
 _FIRST_BACKOFF = timedelta(seconds=60)

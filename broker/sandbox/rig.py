@@ -58,20 +58,17 @@ class Sandbox:
         *,
         boot_seconds: float = 3.0,
         limits: str = "published",
+        suspend_time_s: int = 20,
         faults: Sequence[Mapping[str, Any]] = (),
-        settings: str = "",
     ) -> None:
-        """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come.
-
-        `settings`: TOML that is put behind the sandbox's own broker.toml.
-        """
+        """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come."""
         prepare.check_machine()
         if self._supervisor() is not None:
             raise BrokerError(f"the sandbox in {self.layout.directory} is up already; `broker sandbox down` ends it")
         began = time.monotonic()
         self._clear()
         shutil.rmtree(self.layout.log, ignore_errors=True)
-        self._lay_out(settings)
+        self._lay_out(suspend_time_s)
         prepare.instance_root(self.layout, self._say)
         prepare.database(self.layout, self._say)
         prepare.node_bundle(self.layout, self._say)
@@ -184,15 +181,21 @@ class Sandbox:
         log = self.layout.log / f"{part}.log"
         return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
 
-    def _lay_out(self, settings: str) -> None:
+    def _lay_out(self, suspend_time_s: int) -> None:
         where = self.layout
         for folder in (where.directory, where.run, where.state, where.homes, where.etc_slurm, where.scratch, where.log):
             folder.mkdir(parents=True, exist_ok=True)
         where.scratch.chmod(0o700)
         where.log.chmod(0o1777)
-        text = render("sandbox/broker.toml", credentials=_CREDENTIALS, controller=hosts.CONTROLLER, cloud=hosts.CLOUD)
+        text = render(
+            "sandbox/broker.toml",
+            credentials=_CREDENTIALS,
+            controller=hosts.CONTROLLER,
+            cloud=hosts.CLOUD,
+            suspend_time_s=suspend_time_s,
+        )
         etc_broker = where.directory / "etc-broker"
-        prepare.write(etc_broker / "broker.toml", text + settings, 0o640)
+        prepare.write(etc_broker / "broker.toml", text, 0o640)
         for name in _CREDENTIALS:
             prepare.write(etc_broker / f"{name}.key", secrets.token_urlsafe(32), 0o640)
         prepare.write(

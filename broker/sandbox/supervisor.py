@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -157,7 +158,7 @@ class Supervisor:
                         "broker",
                     ),
                 ),
-                ready=lambda: (run / "net.sock").exists(),
+                ready=lambda: _answers(run / "net.sock"),
             ),
             Part(
                 name="broker-as-user",
@@ -168,7 +169,7 @@ class Supervisor:
                     *(python, "-m", "broker.privileged.as_user", "--socket", "/run/broker/as-user.sock"),
                     *("--allow-user", "broker", "--group", "broker"),
                 ),
-                ready=lambda: (run / "as-user.sock").exists(),
+                ready=lambda: _answers(run / "as-user.sock"),
             ),
             Part(
                 name="export-sshd",
@@ -182,7 +183,7 @@ class Supervisor:
                 user="broker",
                 capabilities="-all",
                 argv=(str(CHECKOUT / ".venv" / "bin" / "broker"), "serve", "--config", "/etc/broker/broker.toml"),
-                ready=lambda: (run / "api.sock").exists(),
+                ready=lambda: _answers(run / "api.sock"),
             ),
         ]
 
@@ -366,6 +367,12 @@ def _tick(cloud: LambdaCloud) -> None:
 
 def _environment() -> dict[str, str]:
     return {"PATH": _PATH, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "SLURM_CONF": "/etc/slurm/slurm.conf"}
+
+
+def _answers(path: Path) -> bool:
+    """Somebody listens there: the file alone may be a dead process's."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _ended(process: "subprocess.Popen[bytes]", part: Part, log: Path) -> bool:

@@ -91,7 +91,7 @@ def sandbox(tmp_path_factory):
     sandbox = Sandbox(directory, say=lambda line: None)
     sandbox.down()
     try:
-        sandbox.up(boot_seconds=1.0, limits="off")
+        sandbox.up(boot_seconds=1.0, limits="off", suspend_time_s=8)
         yield sandbox
         Story(sandbox).all_given_back()
     finally:

@@ -2,14 +2,16 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from click.testing import CliRunner
 
@@ -35,6 +37,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
+MailProg=/bin/true
 SlurmdParameters=config_overrides
 KillWait=2
 NodeName=local-1 NodeAddr=10.77.9.1 Port=7000 CPUs=2 RealMemory=500 State=UNKNOWN
@@ -77,6 +80,18 @@ api_key_file = "{folder}/key"
 """
 
 ADDRESSES = {**{f"h100-{n}": f"10.77.0.{n + 1}" for n in range(1, 5)}, "late-1": "10.77.0.6"}
+
+
+_CLIENT = """
+import pickle, sys
+from broker.slurm.client import CommandClient
+method, arguments, conf, timeout = pickle.load(sys.stdin.buffer)
+try:
+    answer = getattr(CommandClient(conf, timeout), method)(*arguments)
+except Exception as exc:
+    answer = exc
+sys.stdout.buffer.write(pickle.dumps(answer))
+"""
 
 
 class SlurmSite:
@@ -178,6 +193,24 @@ class SlurmSite:
 
     def state(self, job: int) -> str:
         return self.run("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
+
+    def client(self, method: str, *arguments: object, timeout: float = 10.0) -> Any:
+        """What `CommandClient` answers inside; its errors are raised here."""
+        wanted = pickle.dumps((method, arguments, self.folder / "etc/slurm.conf", timeout))
+        done = subprocess.run(
+            self.command(sys.executable, "-c", _CLIENT), input=wanted, capture_output=True, timeout=60, check=True
+        )
+        answer = pickle.loads(done.stdout)  # noqa: S301  # from our own script
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def slurmctld_pid(self) -> str:
+        return self.run("cat", "/run/slurmctld.pid")
+
+    def start_slurmctld(self) -> None:
+        self.run("slurmctld", "-f", f"{self.folder}/etc/slurm.conf")
+        wait_for(lambda: "UP" in self.try_("scontrol", "ping").stdout, "slurmctld", self.log)
 
     def boot(self, node: str) -> None:
         """What the join does last: slurmd, its configuration fetched from slurmctld."""

@@ -1,91 +1,105 @@
-"""HTTP around the emulated Lambda: its public API, and a control socket that only the sandbox's owner may open."""
+"""HTTP around the emulated Lambda: its public API. The owner's side is `control.py`."""
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from broker.sandbox.emulators.lambda_cloud import ApiError, LambdaCloud, faults_from
+from broker.sandbox.emulators.control import control_api
+from broker.sandbox.emulators.faults import LAUNCH_PATH
+from broker.sandbox.emulators.lambda_catalogue import REGIONS, images, public_region
+from broker.sandbox.emulators.lambda_cloud import LambdaCloud
+from broker.sandbox.emulators.lambda_errors import (
+    ApiError,
+    TooManyRequests,
+    inactive,
+    internal,
+    invalid,
+    no_page,
+    wrong_key,
+)
+
+__all__ = ["control_api", "public_api"]
+
+_ROOT = "/api/v1"
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+Sleep = Callable[[float], Awaitable[object]]
 
 
-def public_api(cloud: LambdaCloud) -> FastAPI:
+def public_api(cloud: LambdaCloud, sleep: Sleep = asyncio.sleep) -> FastAPI:
     """Lambda's API as far as a broker uses it: paths, envelope and errors of its OpenAPI 1.10.0."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.api_route("/api/v1/{path:path}", methods=["GET", "POST"])
-    async def call(path: str, request: Request) -> Response:
+    @app.api_route("/{path:path}", methods=_METHODS)
+    async def call(request: Request) -> Response:
         try:
-            key = cloud.enter(_key(request), path)
-            misbehaviour = cloud.fault(key, f"/{path}")
-            if misbehaviour is not None:
-                return _misbehave(misbehaviour)
-            cloud.tick()
-            return _answer(cloud, key, request.method, path, await _body(request))
+            return await _call(cloud, request, sleep)
         except ApiError as exc:
-            return JSONResponse(exc.body, status_code=exc.status)
+            return _no(exc)
 
     return app
 
 
-def control_api(cloud: LambdaCloud) -> FastAPI:
-    """The owner's side: the bill, the faults, the settings."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.get("/bill")
-    def bill() -> list[dict[str, Any]]:
-        return cloud.bill()
-
-    @app.get("/living")
-    def living() -> list[str]:
-        return cloud.living()
-
-    @app.post("/faults")
-    async def faults(request: Request) -> dict[str, int]:
-        cloud.faults = faults_from(await request.json())
-        return {"faults": len(cloud.faults)}
-
-    @app.post("/settings")
-    async def settings(request: Request) -> dict[str, Any]:
-        wanted = await request.json()
-        cloud.boot_seconds = float(wanted.get("boot_seconds", cloud.boot_seconds))
-        cloud.limits = str(wanted.get("limits", cloud.limits))
-        return {"boot_seconds": cloud.boot_seconds, "limits": cloud.limits}
-
-    @app.post("/vanish/{instance_id}")
-    def vanish(instance_id: str) -> dict[str, str]:
-        cloud.vanish(instance_id)
-        return {"vanished": instance_id}
-
-    return app
+async def _call(cloud: LambdaCloud, request: Request, sleep: Sleep) -> Response:
+    root, slash, rest = request.url.path.partition(f"{_ROOT}/")
+    if root or not slash:
+        raise no_page()
+    path = f"/{rest}"
+    key = cloud.enter(_key(request))
+    body = await _body(request)
+    fault = cloud.fault(key, path, body)
+    if fault is not None and fault.kind != "slow":
+        return _misbehave(fault.kind)
+    cloud.tick()
+    if (request.method, path) == ("POST", LAUNCH_PATH):
+        response = await _launch(cloud, key, body, sleep)
+    else:
+        response = JSONResponse({"data": _data(cloud, key, request, path, body)})
+    if fault is not None:
+        await sleep(fault.seconds or 0.0)
+    return response
 
 
-def _answer(cloud: LambdaCloud, key: str, method: str, path: str, body: dict[str, Any]) -> Response:
-    routes: dict[tuple[str, str], Callable[[], Any]] = {
-        ("GET", "instance-types"): cloud.instance_types,
-        ("GET", "instances"): lambda: cloud.instances(key),
-        ("POST", "instance-operations/terminate"): lambda: {
-            "terminated_instances": cloud.terminate(key, body.get("instance_ids"))
-        },
-        ("GET", "ssh-keys"): lambda: cloud.keys(key),
-        ("POST", "ssh-keys"): lambda: cloud.add_key(key, body.get("name"), body.get("public_key")),
-        ("GET", "regions"): lambda: [
-            {"name": name, "description": description}
-            for name, description in (("us-east-1", "Virginia, USA"), ("us-west-1", "California, USA"))
-        ],
+async def _launch(cloud: LambdaCloud, key: str, body: Mapping[str, Any], sleep: Sleep) -> Response:
+    instance = cloud.launch(key, body)
+    await sleep(instance.faults.get("answer_late", 0.0))
+    if "answer_lost" in instance.faults:
+        return StreamingResponse(_cut_off(), media_type="application/json")
+    if "answer_500" in instance.faults:
+        raise internal()
+    return JSONResponse({"data": {"instance_ids": [instance.id]}})
+
+
+def _data(cloud: LambdaCloud, key: str, request: Request, path: str, body: Mapping[str, Any]) -> Any:
+    fixed: dict[tuple[str, str], Callable[[], Any]] = {
+        ("GET", "/instance-types"): cloud.instance_types,
+        ("GET", "/regions"): lambda: [public_region(name) for name in REGIONS],
+        ("GET", "/images"): images,
+        # The emulated instances are singles: none of them is of any cluster.
+        ("GET", "/instances"): lambda: [] if "cluster_id" in request.query_params else cloud.instances(key),
+        ("POST", "/instance-operations/restart"): lambda: {"restarted_instances": cloud.restart(key, body)},
+        ("POST", "/instance-operations/terminate"): lambda: {"terminated_instances": cloud.terminate(key, body)},
+        ("GET", "/ssh-keys"): lambda: cloud.keys(key),
+        ("POST", "/ssh-keys"): lambda: cloud.add_key(key, body),
+        # None of either: `lambda_launch.py` refuses a launch that names one.
+        ("GET", "/file-systems"): list,
+        ("GET", "/firewall-rulesets"): list,
     }
-    if (method, path) in routes:
-        return JSONResponse({"data": routes[method, path]()})
-    if (method, path) == ("POST", "instance-operations/launch"):
-        instance_id, lost = cloud.launch(key, body)
-        if lost:
-            return StreamingResponse(_cut_off(), media_type="application/json")
-        return JSONResponse({"data": {"instance_ids": [instance_id]}})
-    if method == "GET" and path.startswith("instances/"):
-        return JSONResponse({"data": cloud.instance(key, path.removeprefix("instances/"))})
-    raise ApiError(404, "global/not-found", "The requested resource was not found.")
+    if (request.method, path) in fixed:
+        return fixed[request.method, path]()
+    match (request.method, *path[1:].split("/")):
+        case ("GET", "instances", instance_id):
+            return cloud.instance(key, instance_id)
+        case ("POST", "instances", instance_id):
+            return cloud.rename(key, instance_id, body)
+        case ("DELETE", "ssh-keys", key_id):
+            return cloud.delete_key(key, key_id)
+        case _:
+            raise no_page()
 
 
 async def _cut_off() -> AsyncIterator[bytes]:
@@ -94,40 +108,51 @@ async def _cut_off() -> AsyncIterator[bytes]:
 
 
 def _misbehave(kind: str) -> Response:
+    refusals = {"unauthorized": wrong_key, "inactive": inactive, "error_500": internal}
     match kind:
         case "html_200":
             return Response("<html><body>We'll be back soon.</body></html>", media_type="text/html")
         case "half_json":
             return Response('{"data": [{"id": "0920582c7ff0', media_type="application/json")
-        case "unauthorized":
-            message = "API key was invalid, expired, or deleted."
-            return JSONResponse({"error": {"code": "global/invalid-api-key", "message": message}}, status_code=401)
+        case "wrong_type":
+            return JSONResponse({"data": "maintenance"})
+        case "rate_limited":
+            return _no(TooManyRequests("Too many requests."))
         case _:
-            message = "An internal server error occurred."
-            return JSONResponse({"error": {"code": "global/internal-error", "message": message}}, status_code=500)
+            return _no(refusals[kind]())
+
+
+def _no(error: ApiError) -> Response:
+    if isinstance(error.body, str):
+        return PlainTextResponse(error.body, status_code=error.status)
+    return JSONResponse(error.body, status_code=error.status)
 
 
 async def _body(request: Request) -> dict[str, Any]:
     raw = await request.body()
-    if not raw:
+    if not raw or request.method == "GET":
         return {}
     try:
         body = json.loads(raw)
-    except ValueError as exc:
-        raise ApiError(400, "global/invalid-parameters", "Invalid request data.") from exc
+        json.dumps(
+            body, allow_nan=False, ensure_ascii=False
+        ).encode()  # NaN and half characters are no JSON to answer with
+    except (ValueError, RecursionError) as exc:
+        raise invalid("Invalid request data.") from exc
     if not isinstance(body, dict):
-        raise ApiError(400, "global/invalid-parameters", "Invalid request data.")
+        raise invalid("Invalid request data.")
     return body
 
 
 def _key(request: Request) -> str | None:
     """Bearer, or Basic with the key as user name and an empty password."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme == "Bearer":
-        return value
-    if scheme == "Basic":
-        try:
-            return base64.b64decode(value).decode().partition(":")[0]
-        except ValueError:
-            return None
+    match scheme.lower():
+        case "bearer":
+            return value
+        case "basic":
+            try:
+                return base64.b64decode(value).decode().partition(":")[0]
+            except ValueError:
+                return None
     return None

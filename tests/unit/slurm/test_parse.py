@@ -5,7 +5,7 @@ import pytest
 from broker.core.errors import BrokerError
 from broker.slurm.parse import jobs_format, parse_jobs, parse_nodes, resume_jobs
 
-SEPARATOR = "0f9a"
+SEPARATOR = "x0f9a"
 
 # As Slurm 22.05.8 wrote it, here with what a node of ill will could say about its system.
 _NODE = (

@@ -1,0 +1,147 @@
+"""What the daemon does itself: the plan and the ledger."""
+
+import random
+import sqlite3
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from measure import Row, Timed
+
+from broker.core.demand import Limits, Request, Shape, Wishes
+from broker.core.leases import Lease, LeaseState, new_lease_id
+from broker.core.offers import CapacityType, Hardware, Offer
+from broker.db import leases
+from broker.db.engine import open_ledger
+from broker.placement.planner import plan
+
+_NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+_SHAPE = Shape(
+    name="h100",
+    partition="cloud",
+    accelerator="H100",
+    accelerator_count=1,
+    cpus=16,
+    memory_gib=128,
+    disk_gib=200,
+    nodes=4,
+)
+
+
+def rows(folder: Path, n: int) -> list[Row]:
+    """Rows of the planner, then of the ledger in `folder`."""
+    return [*(_plan_row(count, max(30, n * 1_000 // count)) for count in (1_000, 10_000, 100_000)), *_ledger(folder, n)]
+
+
+def _plan_row(count: int, n: int) -> Row:
+    offers = _offers(count)
+    request = Request(shape=_SHAPE, wishes=Wishes(), deadline=_NOW + timedelta(minutes=25))
+    limits, trusted = Limits(max_price_per_gpu_hour=Decimal("10")), frozenset({"a", "b", "c"})
+
+    def decide() -> float:
+        began = time.perf_counter()
+        plan(request, offers, limits, trusted)
+        return time.perf_counter() - began
+
+    def sort() -> float:
+        began = time.perf_counter()
+        sorted(offers, key=lambda offer: offer.price_per_hour)
+        return time.perf_counter() - began
+
+    return Row(
+        what=f"plan over {count} offers",
+        run=decide,
+        baseline=f"sorting {count} by price",
+        against=sort,
+        n=n,
+    )
+
+
+def _offers(count: int) -> list[Offer]:
+    """Made up, with a seed: half of them of the right GPU, a third of those sold out."""
+    dice = random.Random(count)
+    return [
+        Offer(
+            provider=dice.choice("abcd"),
+            kind="lambda",
+            instance_type=f"type-{number % 97}",
+            zone=f"zone-{number}",
+            capacity_type=dice.choice((CapacityType.ON_DEMAND, CapacityType.SPOT)),
+            hardware=Hardware(
+                accelerator=dice.choice(("H100", "H100", "A10", "H200")),
+                accelerator_count=dice.choice((1, 1, 1, 8)),
+                accelerator_memory_gib=80,
+                cpus=dice.choice((8, 26, 52)),
+                memory_gib=dice.choice((64, 225, 450)),
+                disk_gib=1024,
+            ),
+            price_per_hour=Decimal(dice.randint(100, 1500)) / 100,
+            currency="USD",
+            available=dice.random() > 1 / 3,
+            observed_at=_NOW,
+        )
+        for number in range(count)
+    ]
+
+
+def _ledger(folder: Path, n: int) -> list[Row]:
+    engine = open_ledger(f"sqlite:///{folder / 'broker.db'}")
+    bare = "bare sqlite3 INSERT + commit"
+    against = _bare_insert(folder / "bare.db")
+
+    def add() -> float:
+        lease = _lease()
+        began = time.perf_counter()
+        with engine.begin() as db:
+            leases.add(db, lease, "Slurm asked for the node", _NOW)
+        return time.perf_counter() - began
+
+    def move() -> float:
+        lease = _lease()
+        with engine.begin() as db:
+            leases.add(db, lease, "Slurm asked for the node", _NOW)
+        began = time.perf_counter()
+        with engine.begin() as db:
+            leases.move(db, lease, LeaseState.LAUNCHING, "buying", _NOW, label=f"broker-bench-{lease.id}-e1")
+        return time.perf_counter() - began
+
+    return [
+        Row(what="ledger: a new lease with its event", run=add, baseline=bare, against=against, n=n),
+        Row(what="ledger: a move with its event", run=move, baseline=bare, against=against, n=n),
+    ]
+
+
+def _bare_insert(path: Path) -> Timed:
+    db = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        db.execute(f"PRAGMA {pragma}")
+    db.execute("CREATE TABLE leases (id TEXT PRIMARY KEY, node TEXT NOT NULL, reason TEXT)")
+
+    def insert() -> float:
+        values = (new_lease_id(), "h100-1", "Slurm asked for the node")
+        began = time.perf_counter()
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT INTO leases VALUES (?, ?, ?)", values)
+        db.execute("COMMIT")
+        return time.perf_counter() - began
+
+    return insert
+
+
+def _lease() -> Lease:
+    lease_id = new_lease_id()
+    return Lease(
+        id=lease_id,
+        node=f"bench-{lease_id}",
+        shape="h100",
+        state=LeaseState.REQUESTED,
+        state_since=_NOW,
+        version=1,
+        created_at=_NOW,
+        requested_at=_NOW,
+        deadline=_NOW + timedelta(minutes=25),
+        request_id=lease_id,
+        attempt=1,
+        epoch=1,
+    )
