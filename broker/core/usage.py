@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from broker.core.money import cost
 
-
 _MICRO = Decimal("0.000001")
 
 

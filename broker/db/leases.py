@@ -60,7 +60,7 @@ def in_states(db: Connection, states: Iterable[LeaseState]) -> list[Lease]:
     query = (
         select(leases)
         .where(leases.c.state.in_(list(states)))
-        .order_by(leases.c.created_at, leases.c.attempt, leases.c.node, leases.c.id)
+        .order_by(leases.c.created_at, leases.c.requested_at, leases.c.attempt, leases.c.node, leases.c.id)
     )
     return [_lease(row) for row in db.execute(query)]
 
@@ -90,7 +90,11 @@ def holding(db: Connection, node: str) -> Lease | None:
 
 def of_node(db: Connection, node: str) -> list[Lease]:
     """Every lease the node name ever had, oldest first."""
-    query = select(leases).where(leases.c.node == node).order_by(leases.c.created_at, leases.c.attempt, leases.c.id)
+    query = (
+        select(leases)
+        .where(leases.c.node == node)
+        .order_by(leases.c.created_at, leases.c.requested_at, leases.c.attempt, leases.c.id)
+    )
     return [_lease(row) for row in db.execute(query)]
 
 
@@ -102,7 +106,11 @@ def of_request(db: Connection, request_id: str, node: str) -> list[Lease]:
 
 def of_job(db: Connection, job_id: int) -> list[Lease]:
     """The leases that were asked for by this job, oldest first."""
-    query = select(leases).where(leases.c.job_id == job_id).order_by(leases.c.created_at, leases.c.attempt, leases.c.id)
+    query = (
+        select(leases)
+        .where(leases.c.job_id == job_id)
+        .order_by(leases.c.created_at, leases.c.requested_at, leases.c.attempt, leases.c.id)
+    )
     return [_lease(row) for row in db.execute(query)]
 
 

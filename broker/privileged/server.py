@@ -49,10 +49,10 @@ class Server:
         if group is not None:
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
         path.chmod(0o660)
+        self._socket.listen(_CONNECTIONS)
 
     def serve(self) -> None:
         """Until `close` is called."""
-        self._socket.listen(_CONNECTIONS)
         while True:
             self._room.acquire()
             try:

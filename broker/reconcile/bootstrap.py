@@ -75,7 +75,9 @@ def _out_of_time(world: World, lease: Lease) -> str | None:
         return "not joined before Slurm's ResumeTimeout"
     limit = world.site.boot_timeout.get(lease.provider or "")
     if limit is not None and now - lease.state_since > limit:
-        return f"not joined {limit} after it was bought (boot_timeout_s): {world.unreachable.get(lease.id, 'no address')}"
+        return (
+            f"not joined {limit} after it was bought (boot_timeout_s): {world.unreachable.get(lease.id, 'no address')}"
+        )
     return None
 
 

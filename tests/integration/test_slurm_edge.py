@@ -123,17 +123,15 @@ def test_a_job_that_may_not_start_is_tried_again_and_not_held(site):
     (read,) = site.client("jobs", [job])
     assert "held" not in read.reason.lower()
 
-    # Slurm's own delay is two minutes; ours is what we say.
-    site.client("requeue_now", job)
-    waiter(site, job)
-    site.run("scontrol", "requeue", str(job))
-    wait_for_state(site, job, "PENDING")
+    # Slurm's own delay is two minutes; from now on it is what we say.
     site.client("start_not_before", job, datetime.now(UTC) + timedelta(hours=3))
     start = int(site.run("env", "SLURM_TIME_FORMAT=%s", "squeue", "-h", f"--jobs={job}", "-o", "%S"))
     assert abs(start - time.time() - 3 * 3600) < 60
+    site.client("requeue_now", job)
+    waiter(site, job)
 
     site.run("scancel", str(job))
-    with pytest.raises(BrokerError, match=f"JobId={job}|99999"):
+    with pytest.raises(BrokerError, match="99999"):
         site.client("requeue_now", 99999)
 
 
@@ -203,20 +201,21 @@ def test_slurm_reads_our_lines_and_finds_nothing_to_say(site):
     complaints = [line for line in (site.folder / "log/slurmctld.log").read_text().splitlines() if "error: " in line]
     wrong = ("specified more than once", "Parsing error", "invalid", "power_save module disabled", "job_submit")
     assert not [line for line in complaints if any(word in line for word in wrong)]
-    assert "power_save_min" not in site.run("scontrol", "show", "config")
     assert f"{site.folder}/etc/broker/resume" in site.run("scontrol", "show", "config")
 
 
-def test_a_job_still_waits_after_slurmctld_was_killed(site):
+def test_a_job_still_waits_after_slurmctld_was_away(site):
     job = site.submit("-p", "h100", "-w", "h100-4", "--wrap", "sleep 300")
     waiter(site, job)
     pid = site.slurmctld_pid()
     site.run("kill", "-STOP", pid)
     with pytest.raises(SlurmUnavailable, match="did not answer within 1 s"):
         site.client("nodes", timeout=1.0)
-    site.run("kill", "-KILL", pid)
+    site.run("kill", "-CONT", pid)
+    site.run("kill", "-TERM", pid)
+    wait_for(lambda: site.try_("kill", "-0", pid).returncode, "slurmctld's end", site.log)
     with pytest.raises(SlurmUnavailable):
-        site.client("jobs", [job], timeout=3.0)
+        site.client("jobs", [job], timeout=2.0)
     (site.jobs / f"{job}.job").unlink()
     site.start_slurmctld()
     fifo = waiter(site, job)
