@@ -10,6 +10,7 @@
 SPOOL=/var/spool/broker # `broker slurm-conf --install` writes the site's own SPOOL, PARTITIONS and LIMIT here
 PARTITIONS=''           # the elastic partitions, separated by spaces
 LIMIT=1800              # seconds; shorter than ResumeTimeout and jobs on slow machines are requeued for nothing
+PAUSE=30                # seconds before a failure is told; longer only keeps the job's nodes longer
 
 case " $PARTITIONS " in
 *" ${SLURM_JOB_PARTITION:-?} "*) ;;
@@ -45,15 +46,22 @@ clean() {
 trap clean EXIT
 trap 'exit 1' HUP INT TERM
 
+# Slurm tries a job whose prolog failed again at once: without the pause a full disk would make it do so all day long.
+fail() {
+    echo "broker: job $SLURM_JOB_ID: $1: Slurm requeues it" >&2
+    sleep "$PAUSE"
+    exit 1
+}
+
 rm -f "$job" "$fifo" # of an earlier run of this job that was killed outright
-mkfifo -m 660 "$fifo" || exit 1
+mkfifo -m 660 "$fifo" || fail "$fifo cannot be made"
 # Held open by ourselves from here on: whoever sees the .job file finds a reader.
-exec 3<>"$fifo" || exit 1
+exec 3<>"$fifo"
 
 {
     printf 'job=%s\nuser=%s\nuid=%s\n' "$SLURM_JOB_ID" "${SLURM_JOB_USER:-}" "${SLURM_JOB_UID:-}"
     printf 'nodes=%s\npartition=%s\n' "${SLURM_JOB_NODELIST:-}" "$SLURM_JOB_PARTITION"
-} >"$hidden" && mv -f "$hidden" "$job" || exit 1
+} >"$hidden" && mv -f "$hidden" "$job" || fail "$job cannot be written"
 
 # Not `>knock`: that would wait for a reader, or leave a plain file where the broker's FIFO belongs.
 printf k | dd of="$SPOOL/knock" oflag=nonblock conv=nocreat,notrunc status=none 2>/dev/null

@@ -69,10 +69,14 @@ def main() -> None:
         story.step(
             "A Slurm cluster and a cloud on this machine. Real: Slurm, SSH, WireGuard. Emulated: the cloud's HTTP API."
         )
+        if sandbox.down():
+            story.console.print("  (a sandbox of an earlier run was still up: ended)")
         sandbox.up()
         _tell(sandbox, story)
     except BrokerError as exc:
         story.claim(False, str(exc))
+    except KeyboardInterrupt:
+        story.claim(False, "interrupted")
     finally:
         if keep:
             story.console.print(

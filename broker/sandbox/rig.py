@@ -63,10 +63,11 @@ class Sandbox:
     ) -> None:
         """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come."""
         prepare.check_machine()
-        if self._supervisor() is not None:
+        if self.is_up():
             raise BrokerError(f"the sandbox in {self.layout.directory} is up already; `broker sandbox down` ends it")
         began = time.monotonic()
-        self._clear()
+        if self.down():
+            self._say("sandbox: one that was interrupted while it started is ended first")
         shutil.rmtree(self.layout.log, ignore_errors=True)
         self._lay_out(suspend_time_s)
         prepare.instance_root(self.layout, self._say)

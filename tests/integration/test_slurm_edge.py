@@ -123,9 +123,8 @@ def test_a_job_that_may_not_start_is_tried_again_and_not_held(site):
     (read,) = site.client("jobs", [job])
     assert "held" not in read.reason.lower()
 
-    # Slurm's own delay is two minutes; from now on it is what we say.
     site.client("start_not_before", job, datetime.now(UTC) + timedelta(hours=3))
-    start = int(site.run("env", "SLURM_TIME_FORMAT=%s", "squeue", "-h", f"--jobs={job}", "-o", "%S"))
+    start = int(site.run("env", "SLURM_TIME_FORMAT=%s", "squeue", "-h", f"--jobs={job}", "-O", "eligibletime"))
     assert abs(start - time.time() - 3 * 3600) < 60
     site.client("requeue_now", job)
     waiter(site, job)

@@ -20,6 +20,7 @@ def spool(tmp_path):
         "SPOOL=/var/spool/broker": f"SPOOL={tmp_path}",
         "PARTITIONS=''": "PARTITIONS='h100 a10'",
         "LIMIT=1800": "LIMIT=${TEST_LIMIT:-30}",
+        "PAUSE=30": "PAUSE=0.2",
     }.items():
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -129,6 +130,15 @@ def test_any_other_word_fails_the_prolog_so_that_slurm_requeues(spool, start):
     assert waiter.wait(timeout=10) == 1
     assert "requeues" in waiter.stderr.read()
     assert left(spool) == []
+
+
+def test_a_spool_that_is_missing_fails_the_prolog_after_a_pause(spool, start):
+    (spool / "jobs").rmdir()
+    waiter = start()
+    began = time.monotonic()
+    assert waiter.wait(timeout=10) == 1
+    assert time.monotonic() - began >= 0.2
+    assert "7.fifo cannot be made" in waiter.stderr.read()
 
 
 def test_it_ends_by_itself(spool, start):
