@@ -29,6 +29,9 @@ from broker.reconcile.world import Site, World
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
 from broker.slurm.client import CommandClient
+from broker.slurm.directives import read
+from broker.slurm.for_nodes import node_needs
+from broker.slurm.inlined import read_inlined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,7 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
 
 def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: PrivilegedClient) -> Callable[[Lease], JoinPlan]:
     export_host_key = _read("node.export_host_key", settings.node.export_host_key).decode().strip()
+    needs = node_needs(read(read_inlined(settings.slurm.conf).text))
     munge_key = _read("node.munge_key", settings.node.munge_key)
 
     def plan(lease: Lease) -> JoinPlan:
@@ -165,6 +169,8 @@ def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: Privilege
             hub_endpoint=settings.overlay.endpoint,
             export_host_key=export_host_key,
             export_port=settings.node.export_port,
+            hosts={name: str(settings.overlay.hub) for name in needs.controllers},
+            slurmd_folders=needs.folders,
             bundle=bundle,
             munge_key=munge_key if lease.provider in site.trusted else None,
             dead_man=site.dead_man,

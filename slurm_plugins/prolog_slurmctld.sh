@@ -41,10 +41,11 @@ hidden=$SPOOL/jobs/.tmp-$SLURM_JOB_ID
 # Not the files of a later run of the same job: one that lost its slurmctld may still wait here. When slurmctld ends us,
 # at scancel and at its own end, it does so by SIGKILL: then the broker finds a FIFO without a reader, and removes both.
 clean() {
+    trap '' HUP INT TERM # `timeout` hands on what the whole group got already: the second one must not stop us here
     [ ! "$fifo" -ef /proc/self/fd/3 ] || rm -f "$job" "$fifo" "$hidden"
 }
 trap clean EXIT
-trap 'exit 1' HUP INT TERM
+trap 'clean; exit 1' HUP INT TERM
 
 # Slurm tries a job whose prolog failed again at once: without the pause a full disk would make it do so all day long.
 fail() {

@@ -34,7 +34,7 @@ def _one_round(sandbox: Sandbox, found: dict[str, Result]) -> None:
         sent, job, started = _job(sandbox, ["--partition=cloud", f"--gres=gpu:{shape}:1"], "sleep 3600")
         here, _, at_once = _job(sandbox, ["--partition=local"], "true")
         jobs.append(job)
-        for name, seconds in _stages(sandbox, job, started).items():
+        for name, seconds in _stages(sandbox, job, sent, started).items():
             _keep(found, name, seconds)
         _keep(found, "sbatch → its script runs, on a machine bought for it", started - sent, at_once - here)
         print(f"  job {job}: {started - sent:.1f} s", file=sys.stderr)  # noqa: T201
@@ -63,7 +63,7 @@ def _job(sandbox: Sandbox, options: list[str], then: str) -> tuple[float, int, f
     return sent, job, float(mark.read_text())
 
 
-def _stages(sandbox: Sandbox, job: int, started: float) -> dict[str, float]:
+def _stages(sandbox: Sandbox, job: int, sent: float, started: float) -> dict[str, float]:
     listed = next(lease for lease in _leases(sandbox) if lease["job_id"] == job)
     answer = sandbox.run("root", ["broker", "lease", "show", listed["id"], "--json"])
     lease: dict[str, Any] = json.loads(answer.stdout)["lease"]
@@ -72,6 +72,7 @@ def _stages(sandbox: Sandbox, job: int, started: float) -> dict[str, float]:
     steps = {step["name"]: _seconds(step["finished_at"]) for step in lease["steps"]}
     first = min(_seconds(step["finished_at"]) - step["seconds"] for step in lease["steps"])
     return {
+        "sbatch → ResumeProgram called (Slurm's own)": asked - sent,
         "ResumeProgram called → create sent": at["launching"] - asked,
         "create sent → answered (emulator)": at["bootstrapping"] - at["launching"],
         "create answered → SSH answers (boot 0)": first - at["bootstrapping"],

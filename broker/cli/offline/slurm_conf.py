@@ -7,12 +7,13 @@ from pathlib import Path, PurePosixPath
 
 import click
 
-from broker.cli.offline.slurm_files import Source, install, read_inlined
+from broker.cli.offline.slurm_files import install
 from broker.cli.output import json_option, print_json, say, table
 from broker.config import Settings, load
 from broker.core.errors import BrokerError, ConfigError
 from broker.slurm.conf import Finding, SlurmSite, check, fragment, gres_lines, hosts_block
 from broker.slurm.directives import read
+from broker.slurm.inlined import Source, read_inlined
 from broker.slurm.lint import JOB_SUBMIT
 from broker.slurm.plugins import plugins
 from broker.slurm.wants import Need

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from broker.sandbox.emulators.faults import faults_from
 from broker.sandbox.emulators.lambda_cloud import LambdaCloud
 
-_LIMITS = {"published", "off"}
+_LIMITS = ("off", "published")
 
 
 def control_api(cloud: LambdaCloud) -> FastAPI:
@@ -64,6 +64,6 @@ def _set(cloud: LambdaCloud, body: object) -> dict[str, Any]:
     if type(boot_seconds) not in {int, float} or not 0 <= boot_seconds < math.inf:
         raise ValueError(f"boot_seconds {boot_seconds!r}: a number of seconds from 0 on is needed")
     if limits not in _LIMITS:
-        raise ValueError(f"limits {limits!r}: known are {', '.join(sorted(_LIMITS))}")
+        raise ValueError(f"limits {limits!r}: known are {', '.join(_LIMITS)}")
     cloud.boot_seconds, cloud.limits = float(boot_seconds), limits
     return {"boot_seconds": cloud.boot_seconds, "limits": cloud.limits}

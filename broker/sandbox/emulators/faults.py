@@ -100,7 +100,7 @@ def _fault(row: object) -> Fault:
     if unknown := sorted(str(name) for name in set(row) - set(fields)):
         raise ValueError(f"fault {dict(row)}: unknown {', '.join(unknown)}; known are {', '.join(fields)}")
     kind = row.get("kind")
-    if kind not in _KNOWN:
+    if not isinstance(kind, str) or kind not in _KNOWN:
         raise ValueError(f"fault {dict(row)}: kind {kind!r} is unknown; known are {', '.join(sorted(_KNOWN))}")
     for name in ("credential", "instance_type", "region", "path"):
         if not isinstance(row.get(name), str | None):
