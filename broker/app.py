@@ -77,6 +77,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         ssh_key_file=key_file,
         ssh_public_key=public_key,
         dead_man=timedelta(seconds=settings.node.dead_man_s),
+        cpu_arch=bundle.arch,
         lease_logs=state / "leases",
         jobs_folder=spool / "jobs",
     )
@@ -137,6 +138,7 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
         Activity(name="bootstrap", interval_seconds=0.25, find=lambda: bootstrap.find(world)),
         Activity(name="join", interval_seconds=0.25, find=lambda: join.find(world)),
         Activity(name="attend", interval_seconds=1.0, find=lambda: attend.find(world)),
+        Activity(name="forget", interval_seconds=10.0, find=lambda: attend.find_forgotten(world), nudged=False),
         Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
         Activity(

@@ -46,6 +46,7 @@ def an_offer(**changes: Any) -> Offer:
         "cpus": 26,
         "memory_gib": 225,
         "disk_gib": 2816,
+        "cpu_arch": "x86_64",
     }
     hardware |= {key: changes.pop(key) for key in list(changes) if key in hardware}
     values: dict[str, Any] = {

@@ -49,6 +49,8 @@ class Request:
     shape: Shape
     wishes: Wishes
     deadline: datetime
+    cpu_arch: str = "x86_64"
+    """What the node bundle was built for."""
     excluded_offers: frozenset[str] = frozenset()
     """Offers that failed already behind this call of ResumeProgram."""
 

@@ -15,7 +15,10 @@ class CapacityType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """What one machine has. `accelerator` is a canonical GPU model name of `broker/catalog`, None for a CPU machine."""
+    """What one machine has. `accelerator` is a canonical GPU model name of `broker/catalog`, None for a CPU machine.
+
+    `cpu_arch` as `uname -m` says it.
+    """
 
     accelerator: str | None
     accelerator_count: int
@@ -23,6 +26,7 @@ class Hardware:
     cpus: int
     memory_gib: int
     disk_gib: int
+    cpu_arch: str = "x86_64"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,6 +157,7 @@ offers = Table(
     Column("cpus", Integer, nullable=False),
     Column("memory_gib", Integer, nullable=False),
     Column("disk_gib", Integer, nullable=False),
+    Column("cpu_arch", String(16), nullable=False),
     Column("price_per_hour", Money, nullable=False),
     Column("currency", String(3), nullable=False),
     Column("available", Boolean, nullable=False),

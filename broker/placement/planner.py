@@ -72,6 +72,8 @@ def _wrong_hardware(request: Request, offer: Offer) -> str | None:
     # More GPUs than the name promises would be paid for and never seen by Slurm.
     if shape.accelerator_count != hardware.accelerator_count:
         return f"not {shape.accelerator_count} GPU(s)"
+    if hardware.cpu_arch != request.cpu_arch:
+        return f"its CPU is not {request.cpu_arch}, which the node bundle was built for"
     if hardware.cpus < shape.cpus:
         return "too few CPUs"
     if hardware.memory_gib < shape.memory_gib:

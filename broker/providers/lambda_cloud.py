@@ -42,6 +42,8 @@ _STATES = {
     "terminating": InstanceState.STOPPING,
     "preempted": InstanceState.STOPPING,
 }
+_ARM = frozenset({"GH200", "GB200"})
+"""Modules with a Grace CPU; the API does not tell an instance type's architecture."""
 _KEY_NAME = "broker"
 _TERMINATED = "terminated"
 
@@ -142,16 +144,28 @@ class LambdaProvider:
         if self._registered_key:
             return self._registered_key
         wanted = public_key.split()[1]
+        self._registered_key = self._listed_key(wanted)
+        if self._registered_key is not None:
+            return self._registered_key
+        # The name carries the key's beginning, so that two clusters of one account do not collide.
+        name = f"{_KEY_NAME}-{re.sub('[^A-Za-z0-9]', '', wanted)[-12:]}"
+        try:
+            self._call("POST", "/ssh-keys", json={"name": name, "public_key": public_key})
+        except ProviderError:
+            # Another of our launches may have added it in the same moment; else the refusal stands.
+            self._registered_key = self._listed_key(wanted)
+            if self._registered_key is None:
+                raise
+            return self._registered_key
+        self._registered_key = name
+        return name
+
+    def _listed_key(self, wanted: str) -> str | None:
         rows = self._call("GET", "/ssh-keys")
         for row in rows if isinstance(rows, list) else []:
             if isinstance(row, dict) and str(row.get("public_key", "")).split()[1:2] == [wanted]:
-                self._registered_key = str(row["name"])
-                return self._registered_key
-        # The name carries the key's beginning, so that two clusters of one account do not collide.
-        name = f"{_KEY_NAME}-{re.sub('[^A-Za-z0-9]', '', wanted)[-12:]}"
-        self._call("POST", "/ssh-keys", json={"name": name, "public_key": public_key})
-        self._registered_key = name
-        return name
+                return str(row["name"]) if "name" in row else None
+        return None
 
     def _offers_of(self, row: object, now: datetime) -> list[Offer]:
         try:
@@ -253,4 +267,5 @@ def _hardware(kind: Mapping[str, Any]) -> Hardware | None:
         cpus=int(specs["vcpus"]),
         memory_gib=int(specs["memory_gib"]),
         disk_gib=int(specs["storage_gib"]),
+        cpu_arch="aarch64" if model in _ARM else "x86_64",
     )

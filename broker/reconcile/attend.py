@@ -45,14 +45,7 @@ class WaitingJob:
 
 def find(world: World) -> Iterable[Task]:
     """A task for each waiting job, and one that looks for jobs that have ended."""
-    for path in sorted(world.site.jobs_folder.glob("*.job")):
-        try:
-            waiting = parse_waiting(path.name, path.read_text())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, BrokerError) as exc:
-            log.error("job file %s cannot be read: %s", path.name, exc)
-            continue
+    for waiting in _waiting(world):
         yield Task(key=f"job:{waiting.id}", run=partial(attend, world, waiting))
     with reading(world.engine) as db:
         running = jobs.open_jobs(db)
@@ -85,6 +78,21 @@ def attend(world: World, waiting: WaitingJob) -> None:
         _let_go(world, waiting)
 
 
+def find_forgotten(world: World) -> Iterable[Task]:
+    """A task when jobs wait: some may have been cancelled, and a waiter that was killed cleans nothing up."""
+    waiting = list(_waiting(world))
+    if waiting:
+        yield Task(key="jobs:forget", run=partial(forget_gone, world, waiting))
+
+
+def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
+    """Remove the files of waiters whose jobs no longer wait for a start."""
+    seen = {job.id: job for job in world.slurm.jobs({job.id for job in waiting})}
+    for job in waiting:
+        if job.id not in seen or seen[job.id].state != "CONFIGURING":
+            _forget(world, job)
+
+
 def end_jobs(world: World) -> None:
     """Take homes away from nodes whose jobs have ended."""
     with reading(world.engine) as db:
@@ -94,6 +102,16 @@ def end_jobs(world: World) -> None:
         job = seen.get(attended.job_id)
         if job is None or job.state not in _RUNS:
             _take_home_away(world, attended)
+
+
+def _waiting(world: World) -> Iterable[WaitingJob]:
+    for path in sorted(world.site.jobs_folder.glob("*.job")):
+        try:
+            yield parse_waiting(path.name, path.read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, BrokerError) as exc:
+            log.error("job file %s cannot be read: %s", path.name, exc)
 
 
 def _bring_home(world: World, job: Job, lease: Lease) -> None:
@@ -158,8 +176,9 @@ def _forget_if_gone(world: World, waiting: WaitingJob) -> None:
 
 def _forget(world: World, waiting: WaitingJob) -> None:
     """The waiter removes its own files; this is for one that could not."""
-    with contextlib.suppress(FileNotFoundError):
-        Path(world.site.jobs_folder / f"{waiting.id}.job").unlink()
+    for suffix in ("job", "fifo"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(world.site.jobs_folder / f"{waiting.id}.{suffix}").unlink()
 
 
 def _until(job: Job, now: datetime) -> datetime:

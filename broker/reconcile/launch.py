@@ -98,6 +98,7 @@ def _buy(world: World, lease: Lease) -> None:
             shape=world.site.shapes[lease.shape],
             wishes=_wishes(job),
             deadline=lease.deadline,
+            cpu_arch=world.site.cpu_arch,
             excluded_offers=frozenset(past.offer_id for past in tried if past.offer_id and not _only_busy(past)),
         ),
         on_sale,

@@ -8,7 +8,7 @@ from functools import partial
 
 from broker.core.errors import InstanceNotFound, NotFound
 from broker.core.leases import Lease, LeaseState, lease_of_label
-from broker.core.offers import Instance
+from broker.core.offers import Instance, InstanceState
 from broker.core.usage import UsageEvent, UsageKind
 from broker.db import leases, usage
 from broker.db.engine import reading
@@ -71,7 +71,7 @@ class Sweep:
 
     def _orphan(self, provider: Provider, instance: Instance, living: dict[str, Lease]) -> None:
         lease_id = lease_of_label(self._world.site.cluster, instance.label)
-        if lease_id is None or lease_id in living:
+        if lease_id is None or lease_id in living or instance.state is InstanceState.STOPPING:
             self._orphans.pop((provider.name, instance.id), None)
             return
         now = self._world.clock()

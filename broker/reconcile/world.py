@@ -35,6 +35,8 @@ class Site:
     ssh_key_file: Path
     ssh_public_key: str
     dead_man: timedelta
+    cpu_arch: str
+    """What the node bundle was built for."""
     lease_logs: Path
     jobs_folder: Path
 

@@ -32,7 +32,10 @@ def a_cloud(clock: Seconds, **changes: Any) -> LambdaCloud:
 
 
 class Api:
-    """Calls an emulator's ASGI app; an exception inside it is raised here. `slept`: the seconds its answers were late."""
+    """Calls an emulator's ASGI app; an exception inside it is raised here. `slept`: the seconds its answers were late.
+
+    `key`: an API key, or a whole Authorization header; None: no such header.
+    """
 
     def __init__(self, cloud: LambdaCloud) -> None:
         self.slept: list[float] = []
@@ -41,7 +44,7 @@ class Api:
         self._http = httpx.AsyncClient(transport=transport, base_url="http://lambda.test")
 
     def call(self, method: str, path: str, body: object = None, key: str | None = KEY, **more: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
+        headers = {"Authorization": key if " " in key else f"Bearer {key}"} if key is not None else {}
         if body is not None:
             more["content"] = body if isinstance(body, bytes) else json.dumps(body)
         return self._loop.run_until_complete(self._http.request(method, f"/api/v1{path}", headers=headers, **more))

@@ -30,6 +30,12 @@ def test_the_cheapest_offer_that_fits_comes_first():
     [
         (an_offer(accelerator="A10"), Limits(), Wishes(), "not H100"),
         (an_offer(accelerator_count=2), Limits(), Wishes(), "not 1 GPU(s)"),
+        (
+            an_offer(cpu_arch="aarch64"),
+            Limits(),
+            Wishes(),
+            "its CPU is not x86_64, which the node bundle was built for",
+        ),
         (an_offer(cpus=2), Limits(), Wishes(), "too few CPUs"),
         (an_offer(memory_gib=8), Limits(), Wishes(), "too little memory"),
         (an_offer(disk_gib=8), Limits(), Wishes(), "too little disk"),

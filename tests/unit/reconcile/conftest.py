@@ -107,6 +107,7 @@ def rig(engine, tmp_path) -> Rig:
         ssh_key_file=tmp_path / "key",
         ssh_public_key="ssh-ed25519 AAAA broker",
         dead_man=timedelta(minutes=15),
+        cpu_arch="x86_64",
         lease_logs=tmp_path / "leases",
         jobs_folder=jobs_folder,
     )

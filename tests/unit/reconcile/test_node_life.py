@@ -8,6 +8,7 @@ from broker.core.errors import NodeUnreachable
 from broker.core.offers import InstanceSpec, InstanceState
 from broker.db import jobs, leases
 from broker.reconcile import launch
+from broker.reconcile.attend import find_forgotten
 from broker.reconcile.renew import find as renew
 from broker.reconcile.sweep import Sweep
 
@@ -164,3 +165,13 @@ def test_a_booting_machine_the_provider_ends_is_replaced(rig):
     rig.providers["lambda-a"].set_state("lambda-a-1", InstanceState.STOPPING)
     rig.until(lambda: len(rig.ledger()) == 2, 5)
     assert "ended the machine" in rig.ledger()[0].reason
+
+
+def test_the_files_of_a_waiter_whose_job_was_cancelled_are_removed(rig, waiting):
+    for task in find_forgotten(rig.world):
+        task.run()
+    assert len(list(rig.world.site.jobs_folder.iterdir())) == 2
+    rig.slurm.job_table[7] = a_job(state="CANCELLED")
+    for task in find_forgotten(rig.world):
+        task.run()
+    assert list(rig.world.site.jobs_folder.iterdir()) == []

@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("cpus", sa.Integer(), nullable=False),
         sa.Column("memory_gib", sa.Integer(), nullable=False),
         sa.Column("disk_gib", sa.Integer(), nullable=False),
+        sa.Column("cpu_arch", sa.String(length=16), nullable=False),
         sa.Column("price_per_hour", sa.String(length=40), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column("available", sa.Boolean(), nullable=False),
