@@ -116,40 +116,42 @@ def _waiting(world: World) -> Iterable[WaitingJob]:
 
 def _bring_home(world: World, job: Job, lease: Lease) -> None:
     now = world.clock()
-    with reading(world.engine) as db:
-        others = [other for other in jobs.open_jobs(db) if other.lease_id == lease.id and other.user != job.user]
-        public_key = steps.of_lease(db, lease.id)["home_key"]["public_key"]
-    for other in others:
-        _take_home_away(world, other)
-    # The intent first: if we die after the export, the open row makes the next run take it away.
-    with world.engine.begin() as db:
-        jobs.attend(db, job.id, lease.id, job.user, now)
-    address = str(world.site.addresses[lease.node])
-    home = world.as_user.export_home(job.user, lease.id, public_key, address)
-    run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=_until(job, now))))
-    with world.engine.begin() as db:
-        jobs.mounted(db, job.id, lease.id, world.clock())
+    with world.homes.of(lease.id):
+        with reading(world.engine) as db:
+            others = [other for other in jobs.open_jobs(db) if other.lease_id == lease.id and other.user != job.user]
+            public_key = steps.of_lease(db, lease.id)["home_key"]["public_key"]
+        for other in others:
+            _take_home_away(world, other)
+        # The intent first: if we die after the export, the open row makes the next run take it away.
+        with world.engine.begin() as db:
+            jobs.attend(db, job.id, lease.id, job.user, now)
+        address = str(world.site.addresses[lease.node])
+        home = world.as_user.export_home(job.user, lease.id, public_key, address)
+        run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=_until(job, now))))
+        with world.engine.begin() as db:
+            jobs.mounted(db, job.id, lease.id, world.clock())
     log.info("job=%s user=%s node=%s lease_id=%s home mounted", job.id, job.user, lease.node, lease.id)
 
 
 def _take_home_away(world: World, attended: AttendedJob) -> None:
-    with reading(world.engine) as db:
-        lease = leases.get(db, attended.lease_id)
-        shared = [
-            other
-            for other in jobs.open_jobs(db)
-            if other.lease_id == attended.lease_id and other.user == attended.user and other.job_id != attended.job_id
-        ]
-    if not shared:
-        if lease.state is LeaseState.READY:
-            try:
-                run_on_node(world, lease, end_job_steps(attended.user))
-            except (NodeUnreachable, StepFailed) as exc:
-                # Without its key the node can no longer reach the home, whatever still hangs there.
-                log.warning("job=%s node=%s home not unmounted in order: %s", attended.job_id, lease.node, exc)
-        world.as_user.unexport_home(attended.user, attended.lease_id)
-    with world.engine.begin() as db:
-        jobs.end(db, attended.job_id, attended.lease_id, world.clock())
+    # The lock: a next job of the same user must either find the home kept for it, or bring it anew.
+    with world.homes.of(attended.lease_id):
+        with reading(world.engine) as db:
+            lease = leases.get(db, attended.lease_id)
+            shared = any(
+                other.lease_id == attended.lease_id and other.user == attended.user and other.job_id != attended.job_id
+                for other in jobs.open_jobs(db)
+            )
+        if not shared:
+            if lease.state is LeaseState.READY:
+                try:
+                    run_on_node(world, lease, end_job_steps(attended.user))
+                except (NodeUnreachable, StepFailed) as exc:
+                    # Without its key the node can no longer reach the home, whatever still hangs there.
+                    log.warning("job=%s node=%s home not unmounted in order: %s", attended.job_id, lease.node, exc)
+            world.as_user.unexport_home(attended.user, attended.lease_id)
+        with world.engine.begin() as db:
+            jobs.end(db, attended.job_id, attended.lease_id, world.clock())
     log.info("job=%s user=%s node=%s home taken away", attended.job_id, attended.user, lease.node)
 
 

@@ -57,11 +57,25 @@ class World:
     nudge: Callable[[], None] = lambda: None
     unreachable: dict[str, str] = field(default_factory=dict)
     """Lease id → why its machine was last not reachable: each reason is logged once, not at each knock."""
+    homes: "Locks" = field(default_factory=lambda: Locks())
+    """One lease's home is brought or taken away by one worker at a time."""
     listings: "Listings" = field(default_factory=lambda: Listings())
 
     def provider_of(self, lease: Lease) -> Provider | None:
         """The lease's credential; None when the configuration no longer has it."""
         return self.providers.get(lease.provider or "")
+
+
+class Locks:
+    """A lock a key, made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, threading.RLock] = {}
+        self._guard = threading.Lock()
+
+    def of(self, key: str) -> threading.RLock:
+        with self._guard:
+            return self._locks.setdefault(key, threading.RLock())
 
 
 class Listings:
@@ -73,14 +87,11 @@ class Listings:
     def __init__(self, seconds: float = 1.5) -> None:
         self._seconds = seconds
         self._seen: dict[str, tuple[float, list[Instance]]] = {}
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._locks = Locks()
 
     def of(self, provider: Provider) -> list[Instance]:
         """The instances of `provider`, at most that old. Raises what `Provider.instances` raises."""
-        with self._guard:
-            lock = self._locks.setdefault(provider.name, threading.Lock())
-        with lock:
+        with self._locks.of(provider.name):
             at, rows = self._seen.get(provider.name, (float("-inf"), []))
             if time.monotonic() - at > self._seconds:
                 rows = provider.instances()

@@ -221,13 +221,13 @@ class Supervisor:
             where.homes: Path("/home"),
             where.etc_slurm: Path("/etc/slurm"),
             where.log: Path("/var/log/sandbox"),
+            where.directory / "hosts.txt": Path("/etc/hosts"),
         }
         if name == "ctl":
             binds |= {
                 where.run: Path("/run/broker"),
                 where.state: Path("/var/lib/broker"),
                 where.directory / "etc-broker": Path("/etc/broker"),
-                where.directory / "hosts.txt": Path("/etc/hosts"),
             }
         self._hosts[name] = start_host(
             kind="site",

@@ -8,6 +8,7 @@ from broker.core.errors import NodeUnreachable
 from broker.core.offers import InstanceSpec, InstanceState
 from broker.db import jobs, leases
 from broker.reconcile import launch
+from broker.reconcile.attend import find as find_attending
 from broker.reconcile.attend import find_forgotten
 from broker.reconcile.renew import find as renew
 from broker.reconcile.sweep import Sweep
@@ -175,3 +176,29 @@ def test_the_files_of_a_waiter_whose_job_was_cancelled_are_removed(rig, waiting)
     for task in find_forgotten(rig.world):
         task.run()
     assert list(rig.world.site.jobs_folder.iterdir()) == []
+
+
+def test_a_next_job_of_the_same_user_keeps_the_home_that_the_last_ones_end_would_take(rig, waiting):
+    test_a_job_starts_only_when_its_home_is_there(rig, waiting)
+    ran = rig.machines.machines["192.0.2.1"].ran
+    rig.slurm.job_table[7] = a_job(state="COMPLETED")
+    rig.slurm.job_table[8] = a_job(id=8)
+    (rig.world.site.jobs_folder / "8.job").write_text("job=8\nuser=alice\nuid=1001\nnodes=h100-1\npartition=cloud\n")
+    tasks = {task.key: task for task in find_attending(rig.world)}
+    tasks["job:8"].run()
+    tasks["jobs:end"].run()
+    assert "job_end" not in ran
+    assert [e.user for e in rig.as_user.exports()] == ["alice"]
+
+
+def test_a_home_being_taken_away_is_brought_anew_for_the_next_job(rig, waiting):
+    test_a_job_starts_only_when_its_home_is_there(rig, waiting)
+    ran = rig.machines.machines["192.0.2.1"].ran
+    rig.slurm.job_table[7] = a_job(state="COMPLETED")
+    rig.slurm.job_table[8] = a_job(id=8)
+    (rig.world.site.jobs_folder / "8.job").write_text("job=8\nuser=alice\nuid=1001\nnodes=h100-1\npartition=cloud\n")
+    tasks = {task.key: task for task in find_attending(rig.world)}
+    tasks["jobs:end"].run()
+    tasks["job:8"].run()
+    assert ran[-4:] == ["job_end", "job_identity", "home_mount", "job_until"]
+    assert [e.user for e in rig.as_user.exports()] == ["alice"]
