@@ -22,7 +22,7 @@ from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
 from broker.provisioning.steps import JoinPlan
-from broker.reconcile import attend, bootstrap, hand_back, join, launch, refresh_offers, release, renew
+from broker.reconcile import attend, bootstrap, hand_back, join, launch, overlay, refresh_offers, release, renew
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.world import Site, World
@@ -147,6 +147,7 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
             find=lambda: renew.find(world),
             nudged=False,
         ),
+        Activity(name="overlay", interval_seconds=10.0, find=lambda: overlay.find(world), nudged=False),
         Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
         Activity(name="sweep", interval_seconds=30.0, find=sweep.find, nudged=False),
     ]

@@ -143,6 +143,7 @@ def _join(world: World, lease: Lease) -> None:
         run_join(shell, plan, done, on_step, add_peer, clock=world.clock)
     log.info("lease_id=%s node=%s joined, slurmd started", lease.id, lease.node)
     world.nudge()
+    _keep_console(world, lease)
 
 
 def _abandon(world: World, lease: Lease, reason: str) -> None:
@@ -155,6 +156,8 @@ def _abandon(world: World, lease: Lease, reason: str) -> None:
 def _keep_console(world: World, lease: Lease) -> None:
     """What the machine said itself, for whoever asks why it failed."""
     try:
+        with reading(world.engine) as db:
+            lease = leases.get(db, lease.id)  # its host key was replaced meanwhile
         with open_node(world, lease) as shell:
             log_file(world, lease, "console").write_text(shell.run(console_step()).text)
     except (NodeUnreachable, StepFailed) as exc:

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.core.errors import (
+    BrokerError,
     CredentialsRefused,
     InstanceNotFound,
     NodeUnreachable,
     NotFound,
     ProviderError,
+    StaleLease,
     StepFailed,
 )
 from broker.core.leases import Lease, LeaseState
@@ -49,7 +51,7 @@ def release(world: World, lease_id: str) -> None:
         _drain(world, lease)
         return
     if lease.fenced_at is None:
-        lease = _fence(world, lease)
+        lease = _try_to_fence(world, lease)
     if lease.instance_id is None:
         lease = _look_for_instance(world, lease)
     if lease.state is LeaseState.RELEASING and lease.instance_id is not None:
@@ -62,10 +64,24 @@ def _drain(world: World, lease: Lease) -> None:
         run_on_node(world, lease, drain_steps())
     except (NodeUnreachable, StepFailed) as exc:
         log.warning("lease_id=%s node=%s could not be stopped in order: %s", lease.id, lease.node, exc)
-    lease = _fence(world, lease)
+    lease = _try_to_fence(world, lease)
     with world.engine.begin() as db:
         leases.move(db, lease, LeaseState.RELEASING, lease.reason or "drained", world.clock(), not_before=None)
     world.nudge()
+
+
+def _try_to_fence(world: World, lease: Lease) -> Lease:
+    """A domain that does not answer must not keep a machine on our bill: the next pass fences, or its end does.
+
+    The next machine of the name takes the address over: its join removes whatever key holds it first, or fails.
+    """
+    try:
+        return _fence(world, lease)
+    except StaleLease:
+        raise
+    except BrokerError as exc:
+        log.error("lease_id=%s node=%s is not fenced yet: %s", lease.id, lease.node, exc)
+        return lease
 
 
 def _fence(world: World, lease: Lease) -> Lease:

@@ -97,7 +97,9 @@ class Operations:
             leases.get(db, lease_id)
         path = self._lease_logs / lease_id / f"{which}.log"
         if not path.exists():
-            raise NotFound(f"lease {lease_id} has no {which} log (yet): its machine was never reached over SSH")
+            raise NotFound(
+                f"lease {lease_id} has no {which} log yet: it is kept when its machine is first reached over SSH"
+            )
         return path.read_text(errors="replace")
 
     def why(self, target: str) -> Why:

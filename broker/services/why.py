@@ -98,7 +98,9 @@ def _story(views: Sequence[LeaseView]) -> list[WhyLine]:
         for step in view.steps
         if step.name == "slurmd"
     ]
-    return sorted(lines, key=lambda line: line.at or datetime.max)
+    lines.sort(key=lambda line: line.at or datetime.max)
+    # A refused purchase passes two states with one reason: once is enough for people.
+    return [line for line, before in zip(lines, [None, *lines], strict=False) if not before or line.text != before.text]
 
 
 _JOINED = "the machine passed its tests and joined; slurmd started"

@@ -4,10 +4,10 @@ from datetime import timedelta
 import pytest
 from factories import a_job
 
-from broker.core.errors import NodeUnreachable
+from broker.core.errors import BrokerError, NodeUnreachable
 from broker.core.offers import InstanceSpec, InstanceState
 from broker.db import jobs, leases
-from broker.reconcile import launch
+from broker.reconcile import launch, overlay
 from broker.reconcile.attend import find as find_attending
 from broker.reconcile.attend import find_forgotten
 from broker.reconcile.renew import find as renew
@@ -202,3 +202,25 @@ def test_a_home_being_taken_away_is_brought_anew_for_the_next_job(rig, waiting):
     tasks["job:8"].run()
     assert ran[-4:] == ["job_end", "job_identity", "home_mount", "job_until"]
     assert [e.user for e in rig.as_user.exports()] == ["alice"]
+
+
+def test_a_hub_that_lost_its_peers_gets_them_again_and_a_stranger_is_fenced(rig):
+    lease = ready(rig)
+    rig.net.remove_peer(rig.ledger()[0].overlay_key)
+    rig.net.set_peer("c3RyYW5nZXIncyBrZXkgZm9yIHRlc3RzISEhISEhISE=", "10.77.0.200")
+    overlay.mend(rig.world)
+    assert [peer.address for peer in rig.net.peers()] == [str(rig.world.site.addresses[lease.node])]
+
+
+def test_a_dead_broker_net_keeps_no_machine_on_the_bill(rig):
+    lease = ready(rig)
+
+    def dead(key):
+        raise BrokerError("broker-net does not answer")
+
+    rig.net.remove_peer = dead
+    with rig.world.engine.begin() as db:
+        leases.move(db, leases.get(db, lease.id), "draining", "idle", rig.clock())
+    rig.clock.pass_seconds(60)
+    rig.until(lambda: rig.states() == ["released"], 10)
+    assert rig.instances() == []

@@ -1,0 +1,39 @@
+"""Holds the hub's peers against the ledger: every joined machine has its peer, and nobody else has one.
+
+A hub that was restarted has lost its peers; a fence that failed left one behind.
+"""
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+
+from broker.core.leases import HOLDS_NODE
+from broker.db import leases, steps
+from broker.db.engine import reading
+from broker.reconcile.driver import Task
+from broker.reconcile.join import LAST_STEP
+from broker.reconcile.world import World
+
+log = logging.getLogger("broker.overlay")
+
+
+def find(world: World) -> Iterable[Task]:
+    """One task."""
+    yield Task(key="overlay", run=partial(mend, world))
+
+
+def mend(world: World) -> None:
+    """Set the peers that are missing; remove those whose lease holds no node any more."""
+    present = {peer.public_key: peer.address for peer in world.net.peers()}
+    # Read after the peers: a machine that joins meanwhile is in the ledger before it is at the hub.
+    with reading(world.engine) as db:
+        holding = leases.in_states(db, HOLDS_NODE)
+        known = {lease.overlay_key for lease in holding if lease.overlay_key is not None}
+        joined = [lease for lease in holding if lease.overlay_key and LAST_STEP in steps.of_lease(db, lease.id)]
+    for key in present.keys() - known:
+        log.warning("peer=%s address=%s belongs to no living lease: fenced", key, present[key])
+        world.net.remove_peer(key)
+    for lease in joined:
+        if lease.overlay_key is not None and lease.overlay_key not in present:
+            log.warning("lease_id=%s node=%s had no peer at the hub: set again", lease.id, lease.node)
+            world.net.set_peer(lease.overlay_key, str(world.site.addresses[lease.node]))
