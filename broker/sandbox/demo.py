@@ -185,7 +185,7 @@ def _bills(sandbox: Sandbox, story: Story, *job_ids: int) -> None:
             row["provider"] or "",
             row["zone"] or "",
             *(f"{seconds:.1f}" if seconds is not None else "" for seconds in stages),
-            f"{low:.4f}" if low == high else f"{low:.4f} to {high:.4f}",
+            f"{low:.4f}" if high - low < Decimal("0.0001") else f"{low:.4f} to {high:.4f}",
             f"{amount:.4f}",
         )
         if billed:

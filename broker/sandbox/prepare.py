@@ -1,10 +1,12 @@
 """What a sandbox needs and may use again: the instances' root, an empty accounting database, the node bundle."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from broker.core.errors import BrokerError
@@ -31,11 +33,32 @@ Say = Callable[[str], None]
 
 def check_machine() -> None:
     """BrokerError: not root, or a program of the sandbox's real parts is not installed."""
-    if os.geteuid() != 0:
-        raise BrokerError("the sandbox makes namespaces and mounts: run it as root (sudo)")
+    check_root()
     missing = sorted({package for program, package in _NEEDED.items() if shutil.which(program, path=_PATH) is None})
     if missing:
         raise BrokerError(f"not installed: {', '.join(missing)}; `make packages` installs them and says why")
+
+
+def check_root() -> None:
+    """BrokerError: not root."""
+    if os.geteuid() != 0:
+        raise BrokerError("the sandbox makes namespaces and mounts: run it as root (sudo)")
+
+
+@contextlib.contextmanager
+def alone(layout: Layout, say: Say) -> Iterator[None]:
+    """Keep other sandboxes that share the cache from building in it meanwhile."""
+    layout.cache.mkdir(parents=True, exist_ok=True)
+    lock = os.open(layout.cache, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("sandbox: another one prepares what both need; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def instance_root(layout: Layout, say: Say) -> None:
@@ -52,7 +75,13 @@ def instance_root(layout: Layout, say: Say) -> None:
     layout.cache.mkdir(parents=True, exist_ok=True)
     log = layout.log / "instance-root.log"
     with log.open("wb") as output:
-        done = subprocess.run(["sh", str(script), str(part)], stdout=output, stderr=output, check=False, timeout=900)
+        # debootstrap mounts /proc below its target: were it killed out here, that mount would stay in the cache.
+        build = [
+            *("setpriv", "--pdeathsig", "KILL"),
+            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *("--propagation", "private", "sh", str(script), str(part)),
+        ]
+        done = subprocess.run(build, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False, timeout=900)
     if done.returncode != 0:
         raise BrokerError(f"the instance root could not be built; see {log}")
     (part / ".recipe").write_text(stamp)

@@ -20,12 +20,15 @@ import httpx
 from broker.core.errors import BrokerError
 from broker.provisioning.templates import render as render_bootstrap
 from broker.sandbox import hosts, prepare
+from broker.sandbox.emulators.faults import faults_from
 from broker.sandbox.layout import layout
 from broker.templating import render, shipped
 
 _CREDENTIALS = ("lambda-a", "lambda-b")
 _USERS = frozenset({"root", "alice", "bob", "broker"})
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The sandbox's first process waits until it is on record: were `up` killed before, nobody could find it to end it.
+_FIRST = 'read -r go || exit 1; "$@" </dev/null & wait $!'
 # A loaded machine with a cold disk; on a quiet one `up` takes a quarter of it.
 _UP_SECONDS = 180
 
@@ -63,21 +66,31 @@ class Sandbox:
     ) -> None:
         """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come."""
         prepare.check_machine()
+        try:
+            faults_from(list(faults))
+        except ValueError as exc:
+            raise BrokerError(str(exc)) from exc
         if self.is_up():
             raise BrokerError(f"the sandbox in {self.layout.directory} is up already; `broker sandbox down` ends it")
         began = time.monotonic()
         if self.down():
             self._say("sandbox: one that was interrupted while it started is ended first")
         shutil.rmtree(self.layout.log, ignore_errors=True)
-        self._lay_out(suspend_time_s)
-        prepare.instance_root(self.layout, self._say)
-        prepare.database(self.layout, self._say)
-        prepare.node_bundle(self.layout, self._say)
-        self._start({"boot_seconds": boot_seconds, "limits": limits, "faults": list(faults)})
+        try:
+            self._lay_out(suspend_time_s)
+            with prepare.alone(self.layout, self._say):
+                prepare.instance_root(self.layout, self._say)
+                prepare.database(self.layout, self._say)
+                prepare.node_bundle(self.layout, self._say)
+            self._start({"boot_seconds": boot_seconds, "limits": limits, "faults": list(faults)})
+        except BaseException:  # Ctrl-C, too: half a sandbox is of no use to anybody
+            self.down()
+            raise
         self._say(f"sandbox: up after {time.monotonic() - began:.1f} s")
 
     def down(self) -> bool:
         """End everything and remove all but the logs; whether there was something. BrokerError: a process survived."""
+        prepare.check_root()
         first = self._supervisor()
         if first is not None:
             namespace = str(Path(f"/proc/{first}/ns/pid").readlink())
@@ -99,6 +112,7 @@ class Sandbox:
 
     def command(self, user: str, argv: Sequence[str]) -> list[str]:
         """`argv`, to be run on the login host as `user` in their home. BrokerError: not up, or no such user."""
+        prepare.check_root()
         first = self._supervisor()
         if first is None:
             raise BrokerError("the sandbox is not up; `broker sandbox up` starts it")
@@ -143,6 +157,7 @@ class Sandbox:
 
     def parts(self) -> list[PartStatus]:
         """What was started, and whether it lives."""
+        prepare.check_root()
         first = self._supervisor()
         if first is None:
             return []
@@ -150,12 +165,23 @@ class Sandbox:
             PartStatus(name=name, pid=pid, alive=self._lives(first, pid)) for name, pid in sorted(self._pids().items())
         ]
 
+    def nodes(self) -> dict[str, str]:
+        """Slurm's nodes and their states, in Slurm's own words. BrokerError: slurmctld does not answer."""
+        try:
+            done = self.run("root", ["sinfo", "--noheader", "--Node", "--format=%N %T"], timeout=15)
+        except subprocess.TimeoutExpired as exc:
+            raise BrokerError("sinfo on the login host: no answer in 15 s") from exc
+        if done.returncode != 0:
+            raise BrokerError(f"sinfo on the login host: {' '.join(done.stderr.split())}")
+        return dict(line.split() for line in done.stdout.splitlines())
+
     def is_alive(self, part: str) -> bool:
         """Whether a part's process lives."""
         return any(status.alive for status in self.parts() if status.name == part)
 
     def signal(self, part: str, number: int) -> None:
         """Send a signal to a part's process. BrokerError: no such part."""
+        prepare.check_root()
         first, pids = self._supervisor(), self._pids()
         if first is None or part not in pids:
             raise BrokerError(f"the sandbox has no part {part!r}; it has {', '.join(sorted(pids)) or 'none'}")
@@ -163,16 +189,24 @@ class Sandbox:
         subprocess.run(kill, check=False, capture_output=True, timeout=10)
 
     def start(self, part: str) -> None:
-        """Start a part that has ended again, and wait until it lives."""
+        """Start a part that has ended again, and wait until it lives. BrokerError: it lives, or it did not come."""
+        prepare.check_root()
         first = self._supervisor()
         if first is None:
             raise BrokerError("the sandbox is not up")
+        if self.is_alive(part):
+            raise BrokerError(f"{part} lives; end it first")
+        told = len(self._supervisor_lines())
         before = self._pids().get(part)
         (self.layout.directory / "restart").write_text(part)
         for child in Path(f"/proc/{first}/task/{first}/children").read_text().split():
             os.kill(int(child), signal.SIGHUP)
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 70
         while self._pids().get(part) == before:
+            for line in self._supervisor_lines()[told:]:
+                name, _, reason = line.partition("\t")
+                if name == "FAILED":
+                    raise BrokerError(reason)
             if time.monotonic() > limit:
                 raise BrokerError(f"{part} did not come back; see {self.layout.log / part}.log")
             time.sleep(0.05)
@@ -227,10 +261,10 @@ class Sandbox:
             process = self._process = subprocess.Popen(
                 [
                     *("unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--mount-proc"),
-                    *("--propagation", "private", "sh", "-c", '"$@" & wait $!', "sh"),
+                    *("--propagation", "private", "sh", "-c", _FIRST, "sh"),
                     *(sys.executable, "-m", "broker.sandbox.supervisor", str(where.directory), json.dumps(options)),
                 ],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -240,13 +274,15 @@ class Sandbox:
         limit = time.monotonic() + _UP_SECONDS
         told = 0
         while True:
-            if not where.supervisor.exists() and (child := children.read_text().split()):
+            if process.stdin is not None and (child := children.read_text().split()):
                 where.supervisor.write_text(f"{child[0]} {_started(int(child[0]))}")
-            lines = [line for line in progress.read_text(errors="replace").splitlines() if "\t" in line]
+                process.stdin.write(b"go\n")
+                process.stdin.close()
+                process.stdin = None
+            lines = self._supervisor_lines()
             for line in lines[told:]:
                 name, _, seconds = line.partition("\t")
                 if name == "FAILED":
-                    self.down()
                     raise BrokerError(f"the sandbox did not come up: {seconds} (logs: {where.log})")
                 self._say(f"sandbox: {name:<40} {seconds:>5} s")
             told = len(lines)
@@ -254,9 +290,13 @@ class Sandbox:
                 return
             if process.poll() is not None or time.monotonic() > limit:
                 tail = "; ".join(progress.read_text(errors="replace").splitlines()[-4:])
-                self.down()
                 raise BrokerError(f"the sandbox did not come up: {tail} (logs: {where.log})")
             time.sleep(0.1)
+
+    def _supervisor_lines(self) -> list[str]:
+        """What the supervisor said so far: NAME, a tab, and seconds or, when NAME is FAILED, the reason."""
+        progress = self.layout.log / "supervisor.log"
+        return [line for line in progress.read_text(errors="replace").splitlines() if "\t" in line]
 
     def _supervisor(self) -> int | None:
         """The sandbox's first process; None when it is not up, also when its number now belongs to another process."""

@@ -81,8 +81,11 @@ class Supervisor:
         self._where.ready.write_text("")
 
     def restart(self, name: str) -> None:
-        """Start a part that has ended again."""
-        self._start(next(part for part in self._parts() if part.name == name))
+        """Start a part that has ended again. BrokerError: no such part, or it did not come."""
+        known = {part.name: part for part in (*self._parts(), *self._local_parts())}
+        if name not in known:
+            raise BrokerError(f"no part {name!r} can be started; {', '.join(sorted(known))} can")
+        self._start(known[name])
 
     def _parts(self) -> list[Part]:
         run, python = self._where.run, str(CHECKOUT / ".venv" / "bin" / "python")
@@ -271,23 +274,27 @@ class Supervisor:
 
     def _start_local_node(self) -> None:
         self._start_site("local-1", hosts.LOCAL_NODE)
-        self._start(
+        for part in self._local_parts():
+            self._start(part)
+
+    def _local_parts(self) -> list[Part]:
+        # The whole word: `idle*` is a node that does not answer.
+        answers = "sinfo -h -p local -o %t | grep -qxE 'idle|mix|alloc|comp|drain|drng'"
+        return [
             Part(
                 name="munged-local-1",
                 host="local-1",
                 user="munge",
                 argv=("/usr/sbin/munged", "--foreground"),
                 ready=lambda: self._inside("local-1", ["test", "-S", "/run/munge/munge.socket.2"]),
-            )
-        )
-        self._start(
+            ),
             Part(
                 name="slurmd-local-1",
                 host="local-1",
                 argv=("/usr/sbin/slurmd", "-b", "-D", "-N", "local-1", "-f", "/etc/slurm/slurm.conf"),
-                ready=lambda: self._inside("ctl", ["sh", "-c", "sinfo -h -n local-1 -o %t | grep -q idle"]),
-            )
-        )
+                ready=lambda: self._inside("ctl", ["sh", "-c", answers]),
+            ),
+        ]
 
     def _start(self, part: Part) -> None:
         log = self._where.log / f"{part.name}.log"

@@ -62,10 +62,11 @@ def down() -> None:
 @sandbox.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Its parts: which live, and what a dead one said last."""
+    """Its parts, nodes and machines: which live, and what a dead part said last."""
     rig = Sandbox()
     parts = rig.parts()
-    living = rig.instances() if parts else []
+    living = [row for row in rig.bill() if row["terminated_at"] is None] if rig.is_up() else []
+    nodes, silence = _nodes(rig)
     if as_json:
         print_json(
             {
@@ -73,7 +74,8 @@ def status(as_json: bool) -> None:
                 "up": rig.is_up(),
                 "directory": str(rig.layout.directory),
                 "parts": [{"name": part.name, "pid": part.pid, "alive": part.alive} for part in parts],
-                "living_instances": living,
+                "nodes": [{"name": name, "state": state} for name, state in nodes.items()],
+                "living_instances": [row["instance_id"] for row in living],
             }
         )
         return
@@ -86,14 +88,23 @@ def status(as_json: bool) -> None:
             say(f"{part.name} said last:")
             for line in rig.log_tail(part.name):
                 say(line, indent="  ")
+    say("")
+    if silence:
+        say(silence)
+    table(("NODE", "STATE"), nodes.items())
+    say("")
     say(f"Living instances at the emulated provider: {len(living)}. Logs: {rig.layout.log}")
+    if living:
+        rows = [[str(row[key]) for key in ("name", "credential", "instance_type", "region")] for row in living]
+        table(("INSTANCE", "CREDENTIAL", "TYPE", "REGION"), rows)
 
 
-@sandbox.command()
+@sandbox.command(context_settings=_PASS_ON)
 @_USER
-def shell(user: str) -> None:
-    """A login shell on the login host."""
-    _become(user, ["/bin/bash", "--login"])
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def shell(user: str, words: tuple[str, ...]) -> None:
+    """A login shell on the login host; what follows is bash's own, such as -c 'squeue --me'."""
+    _become(user, ["/bin/bash", "--login", *words])
 
 
 @sandbox.command(context_settings=_PASS_ON)
@@ -112,10 +123,16 @@ def srun(user: str, words: tuple[str, ...]) -> None:
     _become(user, ["srun", *words])
 
 
+def _nodes(rig: Sandbox) -> tuple[dict[str, str], str | None]:
+    """Slurm's nodes, and why they cannot be told: a dead slurmctld is among the things that one asks for."""
+    try:
+        return (rig.nodes() if rig.is_up() else {}), None
+    except BrokerError as exc:
+        return {}, str(exc)
+
+
 def _become(user: str, argv: list[str]) -> None:
     """Take this process's place, so that the terminal, signals and exit code are the program's own."""
-    if os.geteuid() != 0:
-        raise BrokerError("entering the sandbox needs root (sudo)")
     command = Sandbox().command(user, argv)
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606
