@@ -74,10 +74,12 @@ class Server:
                 connection.settimeout(_IDLE_S)
                 _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 with connection.makefile("rwb") as stream:
-                    if uid not in self._allowed:
-                        _send(stream, {"ok": False, "error": f"uid {uid} may not ask this; only root and broker may"})
-                        return
                     while line := stream.readline(LINE_BYTES + 1):
+                        # Only now: closing on a request that was not read resets the caller's connection, answer and all.
+                        if uid not in self._allowed:
+                            refusal = f"uid {uid} may not ask this; only root and broker may"
+                            _send(stream, {"ok": False, "error": refusal})
+                            return
                         if len(line) > LINE_BYTES:
                             _send(stream, {"ok": False, "error": f"the request is longer than {LINE_BYTES} bytes"})
                             return

@@ -101,6 +101,8 @@ class Sandbox:
                     raise BrokerError(f"processes of the sandbox survived: {left}")
                 time.sleep(0.05)
         if self._process is not None:
+            if self._process.stdin is not None:  # it still waits to be put on record
+                self._process.stdin.close()
             self._process.wait(20)
             self._process = None
         self._clear()

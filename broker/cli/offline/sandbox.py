@@ -91,7 +91,8 @@ def status(as_json: bool) -> None:
     say("")
     if silence:
         say(silence)
-    table(("NODE", "STATE"), nodes.items())
+    else:
+        table(("NODE", "STATE"), nodes.items())
     say("")
     say(f"Living instances at the emulated provider: {len(living)}. Logs: {rig.layout.log}")
     if living:
