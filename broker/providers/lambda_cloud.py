@@ -101,6 +101,10 @@ class LambdaProvider:
         }
         try:
             data = self._call("POST", "/instance-operations/launch", json=body, lost=OutcomeUnknown)
+        except InstanceNotFound as exc:
+            # At a launch this speaks of what the launch names: somebody removed our key from the account.
+            self._registered_key = None
+            raise ProviderError(str(exc)) from exc
         finally:
             # The turn was reserved a moment ago; Lambda counts its 12 s from when the launch reached it.
             self._launches.pause(self._launch_interval)

@@ -108,6 +108,14 @@ def test_of_two_launches_at_once_only_one_gets_the_credentials_turn():
     assert lambda_a.create_wait_seconds() > 11
 
 
+def test_a_key_that_somebody_removed_from_the_account_is_looked_up_again():
+    gone = error("ApiErrorLaunchResourceNotFound", 404)
+    lambda_a = provider((200, KEYS), gone, (200, KEYS), (200, {"data": {"instance_ids": ["abc"]}}))
+    with pytest.raises(ProviderError):
+        lambda_a.create(SPEC)
+    assert lambda_a.create(SPEC).id == "abc"
+
+
 @pytest.mark.parametrize(
     ("answer", "raised"),
     [

@@ -22,7 +22,7 @@ def test_a_sandbox_that_was_never_put_on_record_starts_nothing(tmp_path):
 def test_a_wrong_fault_script_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "check_machine", lambda: None)
     sandbox = rig.Sandbox(tmp_path / "sandbox", say=lambda line: None)
-    with pytest.raises(BrokerError, match="'sold_ou' is unknown; known are .*sold_out"):
+    with pytest.raises(BrokerError, match=r"'sold_ou' is unknown; known are .*sold_out"):
         sandbox.up(faults=[{"kind": "sold_ou"}])
     assert list(tmp_path.iterdir()) == []
 
