@@ -39,7 +39,7 @@ class Host:
         """End every process of the host; its network and mounts go with it."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
 
 def make_bridge() -> None:
@@ -109,11 +109,14 @@ class EmulatedMachines:
         threading.Thread(target=self._boot, args=(spec,), name=f"boot-{spec.id[:8]}").start()
 
     def stop(self, instance_id: str) -> None:
-        """Power off."""
+        """Power off, in the background: a host with a hung mount takes its time, and the API must not wait for it."""
         with self._lock:
             self._stopped.add(instance_id)
             host = self._hosts.pop(instance_id, None)
             self._addresses.pop(instance_id, None)
+        threading.Thread(target=self._end, args=(instance_id, host), name=f"end-{instance_id[:8]}").start()
+
+    def _end(self, instance_id: str, host: Host | None) -> None:
         if host is not None:
             host.stop()
         shutil.rmtree(self._scratch / f"{instance_id}.seed", ignore_errors=True)

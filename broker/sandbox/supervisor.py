@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -20,38 +18,11 @@ from broker.sandbox.emulators.lambda_cloud import LambdaCloud, faults_from
 from broker.sandbox.emulators.lambda_http import control_api, public_api
 from broker.sandbox.hosts import EmulatedMachines, Host, start_host
 from broker.sandbox.layout import Layout, layout
+from broker.sandbox.parts import Part, controller_parts, local_parts
 from broker.templating import shipped
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A daemon of the sandbox: where it runs, as what, and how it shows that it is ready."""
-
-    name: str
-    host: str
-    argv: tuple[str, ...]
-    ready: Callable[[], bool]
-    user: str | None = None
-    capabilities: str | None = None
-    """None: as the user has them; else the only ones left (`-all`, or `-all,+net_admin`)."""
-    network: bool = True
-
-    def command(self) -> list[str]:
-        """The part's program with its user and capabilities, to be run inside its host."""
-        words: list[str] = []
-        if not self.network:
-            words += ["unshare", "--net", "--"]
-        if self.user is not None or self.capabilities is not None:
-            words += ["setpriv", "--no-new-privs"]
-            if self.user is not None:
-                words += [f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"]
-            if self.capabilities is not None:
-                bounds = self.capabilities
-                words += [f"--bounding-set={bounds}", f"--inh-caps={bounds}", f"--ambient-caps={bounds}"]
-        return [*words, *self.argv]
 
 
 class Supervisor:
@@ -70,11 +41,11 @@ class Supervisor:
         self._step("network", hosts.make_bridge)
         self._step("cloud (emulated Lambda, 2 credentials)", self._start_cloud)
         self._step("login host ctl", lambda: self._start_site("ctl", hosts.CONTROLLER))
-        for part in self._parts()[:4]:
+        for part in self._controller_parts()[:4]:
             self._start(part)
         self._step("overlay hub", self._make_hub)
         self._step("Slurm configuration", self._configure_slurm)
-        for part in self._parts()[4:]:
+        for part in self._controller_parts()[4:]:
             self._start(part)
         self._step("accounts", self._make_accounts)
         self._step("local node", self._start_local_node)
@@ -82,113 +53,13 @@ class Supervisor:
 
     def restart(self, name: str) -> None:
         """Start a part that has ended again. BrokerError: no such part, or it did not come."""
-        known = {part.name: part for part in (*self._parts(), *self._local_parts())}
+        known = {part.name: part for part in (*self._controller_parts(), *local_parts(self._inside))}
         if name not in known:
             raise BrokerError(f"no part {name!r} can be started; {', '.join(sorted(known))} can")
         self._start(known[name])
 
-    def _parts(self) -> list[Part]:
-        run, python = self._where.run, str(CHECKOUT / ".venv" / "bin" / "python")
-        database = str(self._where.directory / "mariadb")
-        as_user_capabilities = (
-            "-all,+chown,+dac_override,+dac_read_search,+fowner,+sys_admin,+setuid,+setgid,+kill,+sys_ptrace"
-        )
-        return [
-            Part(
-                name="munged",
-                host="ctl",
-                user="munge",
-                argv=("/usr/sbin/munged", "--foreground"),
-                ready=lambda: self._inside("ctl", ["test", "-S", "/run/munge/munge.socket.2"]),
-            ),
-            Part(
-                name="mariadbd",
-                host="ctl",
-                user="mysql",
-                argv=(
-                    "/usr/sbin/mariadbd",
-                    "--no-defaults",
-                    f"--datadir={database}",
-                    "--socket=/run/mysqld/mysqld.sock",
-                    "--pid-file=/run/mysqld/mysqld.pid",
-                    "--skip-networking",
-                    "--innodb-buffer-pool-size=32M",
-                    "--innodb-log-file-size=8M",
-                    "--innodb-flush-log-at-trx-commit=0",
-                    "--performance-schema=off",
-                    f"--init-file={shipped('templates', 'sandbox', 'mariadb-init.sql')}",
-                ),
-                ready=lambda: self._inside("ctl", ["test", "-S", "/run/mysqld/mysqld.sock"]),
-            ),
-            Part(
-                name="slurmdbd",
-                host="ctl",
-                user="slurm",
-                argv=("/usr/sbin/slurmdbd", "-D"),
-                ready=lambda: self._inside("ctl", ["sacctmgr", "-n", "show", "cluster"]),
-            ),
-            Part(
-                name="wireguard-go",
-                host="ctl",
-                # As the user that will speak to it: it leaves when its control socket changes owner.
-                user="broker-net",
-                capabilities="-all,+net_admin",
-                argv=("/usr/bin/wireguard-go", "--foreground", "broker0"),
-                ready=lambda: self._inside("ctl", ["test", "-S", "/run/wireguard/broker0.sock"]),
-            ),
-            Part(
-                name="slurmctld",
-                host="ctl",
-                user="slurm",
-                argv=("/usr/sbin/slurmctld", "-D"),
-                ready=lambda: self._inside("ctl", ["sh", "-c", "scontrol ping | grep -q 'is UP'"]),
-            ),
-            Part(
-                name="broker-net",
-                host="ctl",
-                user="broker-net",
-                capabilities="-all,+net_admin",
-                argv=(
-                    *(python, "-m", "broker.privileged.net", "--socket", "/run/broker/net.sock"),
-                    *(
-                        "--interface",
-                        "broker0",
-                        "--cidr",
-                        "10.77.0.0/16",
-                        "--allow-user",
-                        "broker",
-                        "--group",
-                        "broker",
-                    ),
-                ),
-                ready=lambda: _answers(run / "net.sock"),
-            ),
-            Part(
-                name="broker-as-user",
-                host="ctl",
-                capabilities=as_user_capabilities,
-                network=False,
-                argv=(
-                    *(python, "-m", "broker.privileged.as_user", "--socket", "/run/broker/as-user.sock"),
-                    *("--allow-user", "broker", "--group", "broker"),
-                ),
-                ready=lambda: _answers(run / "as-user.sock"),
-            ),
-            Part(
-                name="export-sshd",
-                host="ctl",
-                argv=("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/broker/export-sshd.conf"),
-                ready=lambda: self._inside("ctl", ["sh", "-c", "ss -Hltn 'sport = :2022' | grep -q ."]),
-            ),
-            Part(
-                name="broker",
-                host="ctl",
-                user="broker",
-                capabilities="-all",
-                argv=(str(CHECKOUT / ".venv" / "bin" / "broker"), "serve", "--config", "/etc/broker/broker.toml"),
-                ready=lambda: _answers(run / "api.sock"),
-            ),
-        ]
+    def _controller_parts(self) -> list[Part]:
+        return controller_parts(self._where, CHECKOUT, self._inside)
 
     def _start_cloud(self) -> None:
         keys = {
@@ -274,27 +145,8 @@ class Supervisor:
 
     def _start_local_node(self) -> None:
         self._start_site("local-1", hosts.LOCAL_NODE)
-        for part in self._local_parts():
+        for part in local_parts(self._inside):
             self._start(part)
-
-    def _local_parts(self) -> list[Part]:
-        # The whole word: `idle*` is a node that does not answer.
-        answers = "sinfo -h -p local -o %t | grep -qxE 'idle|mix|alloc|comp|drain|drng'"
-        return [
-            Part(
-                name="munged-local-1",
-                host="local-1",
-                user="munge",
-                argv=("/usr/sbin/munged", "--foreground"),
-                ready=lambda: self._inside("local-1", ["test", "-S", "/run/munge/munge.socket.2"]),
-            ),
-            Part(
-                name="slurmd-local-1",
-                host="local-1",
-                argv=("/usr/sbin/slurmd", "-b", "-D", "-N", "local-1", "-f", "/etc/slurm/slurm.conf"),
-                ready=lambda: self._inside("ctl", ["sh", "-c", answers]),
-            ),
-        ]
 
     def _start(self, part: Part) -> None:
         log = self._where.log / f"{part.name}.log"
@@ -374,12 +226,6 @@ def _tick(cloud: LambdaCloud) -> None:
 
 def _environment() -> dict[str, str]:
     return {"PATH": _PATH, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "SLURM_CONF": "/etc/slurm/slurm.conf"}
-
-
-def _answers(path: Path) -> bool:
-    """Somebody listens there: the file alone may be a dead process's."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 def _ended(process: "subprocess.Popen[bytes]", part: Part, log: Path) -> bool:
