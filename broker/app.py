@@ -90,6 +90,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         as_user=as_user,
         open_shell=open_shell,
         clock=clock,
+        started_at=clock(),
         join_plan=_join_planner(settings, site, bundle, net),
         nudge=nudge,
     )

@@ -42,8 +42,10 @@ def run(config_path: Path) -> None:
 
 def _listen(knock: Path, nudge: Callable[[], None], stopping: threading.Event) -> None:
     """Any byte on the FIFO means "look now". Held open read-write, so that it never reports an end of file."""
-    if not knock.exists():
-        os.mkfifo(knock, 0o620)
+    if not knock.is_fifo():
+        knock.unlink(missing_ok=True)
+        os.mkfifo(knock)
+        knock.chmod(0o620)
     reader = os.open(knock, os.O_RDWR)
     while not stopping.is_set():
         os.read(reader, 4096)

@@ -24,7 +24,10 @@ def take_turn(db: Connection) -> None:
 
 
 def suspend(db: Connection, provider: str, until: datetime, reason: str) -> None:
-    """Buy nothing from the credential before `until`."""
+    """Buy nothing from the credential before `until`; an earlier word that reaches further stands."""
+    standing = db.execute(select(credentials.c.suspended_until).where(credentials.c.provider == provider)).scalar()
+    if standing is not None and standing > until:
+        return
     db.execute(delete(credentials).where(credentials.c.provider == provider))
     db.execute(insert(credentials).values(provider=provider, suspended_until=until, reason=reason))
 
@@ -38,3 +41,9 @@ def suspended(db: Connection, now: datetime) -> dict[str, str]:
     """Credential → why nothing is bought from it now."""
     rows = db.execute(select(credentials).where(credentials.c.suspended_until > now))
     return {row.provider: row.reason for row in rows}
+
+
+def suspended_until(db: Connection, now: datetime) -> dict[str, datetime]:
+    """Credential → when it may be used again."""
+    rows = db.execute(select(credentials).where(credentials.c.suspended_until > now))
+    return {row.provider: row.suspended_until for row in rows}

@@ -8,6 +8,8 @@ from decimal import Decimal
 from broker.core.demand import Limits, Request
 from broker.core.offers import CapacityType, Offer
 
+SUSPENDED = "credential suspended"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
@@ -100,7 +102,7 @@ def _against_policy(offer: Offer, limits: Limits, trusted: frozenset[str], suspe
     if offer.provider not in trusted:
         return 'provider not trusted with the cluster\'s key (trust = "none")'
     if offer.provider in suspended:
-        return "credential suspended"
+        return SUSPENDED
     ceiling = limits.max_price_per_gpu_hour
     per_gpu = offer.price_per_hour / max(1, offer.hardware.accelerator_count)
     if ceiling is not None and per_gpu > ceiling:

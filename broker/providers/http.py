@@ -60,6 +60,7 @@ def pace(bucket: TokenBucket, max_wait_seconds: float, sleep: Callable[[float], 
 def retry_after(response: httpx.Response, default_seconds: float = 15.0) -> float:
     """Seconds of the Retry-After header; `default_seconds` when it is absent or a date, as some providers send."""
     try:
-        return max(1.0, float(response.headers["Retry-After"]))
+        # Capped: a day-long header would keep us from giving machines back for a day.
+        return min(300.0, max(1.0, float(response.headers["Retry-After"])))
     except (KeyError, ValueError):
         return default_seconds

@@ -31,6 +31,9 @@ _WINDOW_BYTES = 16 * 1024 * 1024
 """Room for the bundle in flight: at 150 ms of round trip, paramiko's own 2 MiB would hold it to 14 MB/s."""
 
 _QUIET = "broker.ssh.paramiko"
+_MOST_BYTES = 4 * 1024 * 1024
+"""No step prints so much; a hostile machine could fill our memory and the disk of the ledger."""
+
 _LOST = (paramiko.SSHException, OSError, EOFError)
 
 
@@ -78,14 +81,18 @@ class SshShell:
         began = time.monotonic()
         self._say(f"== {step.name}")
         lines: list[str] = []
+        size = 0
         code: int | None = None
         with self._unreachable(f"in step {step.name}"):
             self._channel.settimeout(step.timeout_s + _GRACE_S)
             self._channel.sendall(self._wrapped(step))
             for line in self._lines(began + step.timeout_s + _GRACE_S):
                 if line.startswith(self._mark):
-                    code = int(line.removeprefix(self._mark))
+                    code = _exit_code(line.removeprefix(self._mark))
                     break
+                size += len(line)
+                if size > _MOST_BYTES:
+                    raise StepFailed(f"step {step.name} printed more than {_MOST_BYTES} bytes")
                 lines.append(line)
                 self._say(line)
         if code is None:
@@ -207,6 +214,8 @@ class SshShell:
             if not arrived:
                 return
             self._unread += arrived
+            if len(self._unread) > _MOST_BYTES:
+                raise NodeUnreachable(f"{self._where} sends a line of more than {_MOST_BYTES} bytes")
 
     def _say(self, line: str) -> None:
         with self._transcript.open("a") as transcript:
@@ -222,6 +231,14 @@ class SshShell:
             raise NodeUnreachable(f"{self._where} did not answer in time {when}") from exc
         except _LOST as exc:
             raise NodeUnreachable(f"{self._where} {when}: {exc or type(exc).__name__}") from exc
+
+
+def _exit_code(text: str) -> int:
+    """The number behind the mark; a machine that puts something else there lies, and its step has failed."""
+    try:
+        return int(text)
+    except ValueError:
+        return 125
 
 
 def _printable(line: str) -> str:

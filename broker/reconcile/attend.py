@@ -8,10 +8,9 @@ import errno
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 from broker.core.demand import Job
 from broker.core.errors import BrokerError, NodeUnreachable, StepFailed
@@ -41,6 +40,8 @@ class WaitingJob:
     id: int
     user: str
     nodes: tuple[str, ...]
+    inode: int = 0
+    """Of its file: a requeued job's waiter leaves a new one under the same name."""
 
 
 def find(world: World) -> Iterable[Task]:
@@ -48,9 +49,12 @@ def find(world: World) -> Iterable[Task]:
     for waiting in _waiting(world):
         yield Task(key=f"job:{waiting.id}", run=partial(attend, world, waiting))
     with reading(world.engine) as db:
-        running = jobs.open_jobs(db)
-    if running:
-        yield Task(key="jobs:end", run=partial(end_jobs, world))
+        attended = jobs.open_jobs(db)
+    if attended:
+        seen = {job.id: job for job in world.slurm.jobs({job.job_id for job in attended})}
+        for row in attended:
+            if row.job_id not in seen or seen[row.job_id].state not in _RUNS:
+                yield Task(key=f"home:{row.lease_id}:{row.job_id}", run=partial(_take_home_away, world, row))
 
 
 def attend(world: World, waiting: WaitingJob) -> None:
@@ -68,7 +72,8 @@ def attend(world: World, waiting: WaitingJob) -> None:
     missing = [lease for lease in joined if lease.id not in at_home]
     if missing:
         job = next(iter(world.slurm.jobs([waiting.id])), None)
-        if job is None:
+        if job is None or job.state != "CONFIGURING" or not set(waiting.nodes) <= set(job.nodes):
+            # Cancelled or requeued, and its waiter was killed before it could clean up: the node is another job's now.
             _forget(world, waiting)
             return
         for lease in missing:
@@ -93,21 +98,10 @@ def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
             _forget(world, job)
 
 
-def end_jobs(world: World) -> None:
-    """Take homes away from nodes whose jobs have ended."""
-    with reading(world.engine) as db:
-        running = jobs.open_jobs(db)
-    seen = {job.id: job for job in world.slurm.jobs(sorted({job.job_id for job in running}))}
-    for attended in running:
-        job = seen.get(attended.job_id)
-        if job is None or job.state not in _RUNS:
-            _take_home_away(world, attended)
-
-
 def _waiting(world: World) -> Iterable[WaitingJob]:
     for path in sorted(world.site.jobs_folder.glob("*.job")):
         try:
-            yield parse_waiting(path.name, path.read_text())
+            yield replace(parse_waiting(path.name, path.read_text()), inode=path.stat().st_ino)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, BrokerError) as exc:
@@ -121,7 +115,8 @@ def _bring_home(world: World, job: Job, lease: Lease) -> None:
             others = [other for other in jobs.open_jobs(db) if other.lease_id == lease.id and other.user != job.user]
             public_key = steps.of_lease(db, lease.id)["home_key"]["public_key"]
         for other in others:
-            _take_home_away(world, other)
+            if not _take_home_away(world, other):
+                raise BrokerError(f"job {job.id}: {lease.node} still runs job {other.job_id} of {other.user}")
         # The intent first: if we die after the export, the open row makes the next run take it away.
         with world.engine.begin() as db:
             jobs.attend(db, job.id, lease.id, job.user, now)
@@ -133,11 +128,15 @@ def _bring_home(world: World, job: Job, lease: Lease) -> None:
     log.info("job=%s user=%s node=%s lease_id=%s home mounted", job.id, job.user, lease.node, lease.id)
 
 
-def _take_home_away(world: World, attended: AttendedJob) -> None:
+def _take_home_away(world: World, attended: AttendedJob) -> bool:
+    """End one job's use of its home; False: Slurm says that it still runs there."""
     # The lock: a next job of the same user must either find the home kept for it, or bring it anew.
     with world.homes.of(attended.lease_id):
+        job = next(iter(world.slurm.jobs([attended.job_id])), None)
         with reading(world.engine) as db:
             lease = leases.get(db, attended.lease_id)
+            if job is not None and job.state in _RUNS and lease.node in job.nodes:
+                return False
             shared = any(
                 other.lease_id == attended.lease_id and other.user == attended.user and other.job_id != attended.job_id
                 for other in jobs.open_jobs(db)
@@ -153,6 +152,7 @@ def _take_home_away(world: World, attended: AttendedJob) -> None:
         with world.engine.begin() as db:
             jobs.end(db, attended.job_id, attended.lease_id, world.clock())
     log.info("job=%s user=%s node=%s home taken away", attended.job_id, attended.user, lease.node)
+    return True
 
 
 def _let_go(world: World, waiting: WaitingJob) -> None:
@@ -178,9 +178,11 @@ def _forget_if_gone(world: World, waiting: WaitingJob) -> None:
 
 def _forget(world: World, waiting: WaitingJob) -> None:
     """The waiter removes its own files; this is for one that could not."""
-    for suffix in ("job", "fifo"):
-        with contextlib.suppress(FileNotFoundError):
-            Path(world.site.jobs_folder / f"{waiting.id}.{suffix}").unlink()
+    with contextlib.suppress(FileNotFoundError):
+        left = world.site.jobs_folder / f"{waiting.id}.job"
+        if left.stat().st_ino == waiting.inode:
+            left.unlink()
+            left.with_suffix(".fifo").unlink()
 
 
 def _until(job: Job, now: datetime) -> datetime:

@@ -18,7 +18,7 @@ class Task:
     """One step of work. `key` names what it works on: a second task of the same key waits for a later pass."""
 
     key: str
-    run: Callable[[], None]
+    run: Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class Health:
 
     last_success: datetime | None = None
     last_error: str | None = None
+    task_errors: dict[str, str] = field(default_factory=dict)
+    """Task key → what stopped it at its last run; gone once it goes well or is no longer to be done."""
 
 
 @dataclass
@@ -84,7 +86,14 @@ class Driver:
 
     def health(self) -> dict[str, tuple[datetime | None, str | None]]:
         """Activity → (last success, last error since)."""
-        return {r.activity.name: (r.health.last_success, r.health.last_error) for r in self._running}
+        with self._lock:
+            return {
+                r.activity.name: (
+                    r.health.last_success,
+                    r.health.last_error or next(iter(r.health.task_errors.values()), None),
+                )
+                for r in self._running
+            }
 
     def _loop(self, running: _Running) -> None:
         while not self._stopping.is_set():
@@ -95,8 +104,13 @@ class Driver:
     def _pass(self, running: _Running) -> None:
         name = running.activity.name
         try:
+            found = set()
             for task in running.activity.find():
+                found.add(task.key)
                 self._submit(name, task, running.health)
+            with self._lock:
+                for key in running.health.task_errors.keys() - found - self._busy:
+                    del running.health.task_errors[key]
             running.health.last_success = self._clock()
             running.health.last_error = None
         except BrokerError as exc:
@@ -117,13 +131,14 @@ class Driver:
         began = time.monotonic()
         try:
             task.run()
+            health.task_errors.pop(task.key, None)
         except StaleLease:
             log.debug("activity=%s task=%s was overtaken", name, task.key)
         except BrokerError as exc:
-            health.last_error = str(exc)
+            health.task_errors[task.key] = str(exc)
             log.warning("activity=%s task=%s failed: %s", name, task.key, exc)
         except Exception as exc:
-            health.last_error = f"{type(exc).__name__}: {exc}"
+            health.task_errors[task.key] = f"{type(exc).__name__}: {exc}"
             log.exception("activity=%s task=%s failed", name, task.key)
         finally:
             with self._lock:

@@ -1,7 +1,8 @@
 """requested → launching → bootstrapping: the plan, the limits, the intent, the create. And adoption after a lost answer."""
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -26,7 +27,7 @@ from broker.core.offers import Instance, InstanceSpec, Offer
 from broker.core.usage import UsageEvent, UsageKind
 from broker.db import leases, offers, purchasing, usage
 from broker.db.engine import reading
-from broker.placement.planner import Plan, plan
+from broker.placement.planner import SUSPENDED, Plan, plan
 from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
 from broker.reconcile.driver import Task
@@ -82,10 +83,14 @@ def _buy(world: World, lease: Lease) -> None:
             )
         return
     job = _job_of(world, lease)
+    if job is not None and lease.job_id is None:
+        with world.engine.begin() as db:
+            lease = leases.amend(db, lease, f"it is job {job.id} that waits for the node", now, job_id=job.id)
     with reading(world.engine) as db:
         paused = purchasing.paused(db)
         on_sale = offers.current(db)
         suspended = purchasing.suspended(db, now)
+        suspended_until = purchasing.suspended_until(db, now)
         tried = leases.of_request(db, lease.request_id, lease.node)
     if paused is not None:
         _wait(world, lease, f"buying is paused: {paused}", now + _LIMIT_PAUSE)
@@ -106,6 +111,9 @@ def _buy(world: World, lease: Lease) -> None:
         world.site.trusted,
         frozenset(suspended),
     )
+    if not ranked.offers and (soon := _suspended_for_a_moment(ranked, suspended_until, lease.deadline)):
+        _wait(world, lease, "the credentials that have an offer are left alone for a moment", soon)
+        return
     if not ranked.offers:
         _nothing_left(world, lease, ranked, now)
         return
@@ -124,7 +132,8 @@ def _purchase(world: World, lease: Lease, offer: Offer, provider: Provider) -> N
     label = label_for(world.site.cluster, lease.id, lease.epoch)
     with world.engine.begin() as db:
         purchasing.take_turn(db)
-        over = _over_limit(db, offer, world.site.limits)
+        paused = purchasing.paused(db)
+        over = f"buying is paused: {paused}" if paused else _over_limit(db, offer, world.site.limits)
         if over is None:
             # The intent, before the effect: whatever happens to us from here on, the label finds the machine again.
             lease = leases.move(
@@ -159,18 +168,23 @@ def _purchase(world: World, lease: Lease, offer: Offer, provider: Provider) -> N
     try:
         instance = provider.create(spec)
     except OutcomeUnknown as exc:
-        with world.engine.begin() as db:
-            leases.amend(
-                db,
-                lease,
-                f"the answer to the purchase was lost ({exc}); looking for the machine by its label",
-                world.clock(),
-                not_before=world.clock() + _LOOK_AGAIN,
-            )
+        _lost(world, lease, exc)
     except ProviderError as exc:
         _refused(world, lease, offer, exc)
     else:
         _bought(world, lease, instance, sent_at)
+
+
+def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
+    """From now on the machine is looked for by its label, for as long as the provider may hide it."""
+    reason = f"the answer to the purchase was lost ({exc}); looking for the machine by its label"
+    for _ in range(5):
+        now = world.clock()
+        with contextlib.suppress(StaleLease), world.engine.begin() as db:
+            # Also when the lease was given up meanwhile: its end must look as long.
+            current = leases.get(db, lease.id)
+            leases.amend(db, current, reason, now, state_since=now, not_before=now + _LOOK_AGAIN)
+            return
 
 
 def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime) -> None:
@@ -221,7 +235,8 @@ def _adopt(world: World, lease: Lease) -> None:
         log.info("lease_id=%s instance=%s adopted by label", lease.id, found.id)
         _bought(world, lease, found, lease.state_since)
         return
-    if now - lease.state_since < timedelta(seconds=2 * provider.visibility_lag_seconds):
+    since = max(lease.state_since, world.started_at)
+    if now - since < timedelta(seconds=2 * provider.visibility_lag_seconds):
         with world.engine.begin() as db:
             leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
         return
@@ -279,8 +294,20 @@ def _soonest_of_the_cheapest(world: World, ranked: Plan) -> tuple[Offer, float]:
 
 
 def _only_busy(past: Lease) -> bool:
-    """The attempt ended because we asked too often: its offer is as good as before."""
-    return (past.reason or "").startswith(_WORDS[RateLimited])
+    """The attempt ended because we asked too often or nobody answered: its offer is as good as before."""
+    return (past.reason or "").startswith((_WORDS[RateLimited], _WORDS[ProviderUnavailable]))
+
+
+def _suspended_for_a_moment(
+    ranked: Plan, suspended_until: Mapping[str, datetime], deadline: datetime
+) -> datetime | None:
+    """When the first credential that has a fitting offer is used again, if that is in time."""
+    ends = [
+        suspended_until[rejection.offer.provider]
+        for rejection in ranked.rejections
+        if rejection.reason == SUSPENDED and rejection.offer.provider in suspended_until and rejection.offer.available
+    ]
+    return min((end for end in ends if end < deadline), default=None)
 
 
 def _over_limit(db: Connection, offer: Offer, limits: Limits) -> str | None:
@@ -303,9 +330,11 @@ def _wait(world: World, lease: Lease, reason: str | None, until: datetime) -> No
 
 
 def _job_of(world: World, lease: Lease) -> Job | None:
-    if lease.job_id is None:
-        return None
-    return next(iter(world.slurm.jobs([lease.job_id])), None)
+    if lease.job_id is not None:
+        return next(iter(world.slurm.jobs([lease.job_id])), None)
+    # Slurm's resume file could not be read: the job that waits for the node is the one that woke it.
+    waiting = (job for job in world.slurm.jobs() if job.state == "CONFIGURING" and lease.node in job.nodes)
+    return min(waiting, key=lambda job: job.id, default=None)
 
 
 def _wishes(job: Job | None) -> Wishes:

@@ -2,18 +2,16 @@
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from broker.core.errors import (
     BrokerError,
     CredentialsRefused,
     InstanceNotFound,
-    NodeUnreachable,
     NotFound,
     ProviderError,
     StaleLease,
-    StepFailed,
 )
 from broker.core.leases import Lease, LeaseState
 from broker.core.offers import InstanceState
@@ -31,6 +29,7 @@ log = logging.getLogger("broker.release")
 # Between two looks at a machine that is going: shorter uses up a credential's calls, longer tells the end late.
 _LOOK_AGAIN = timedelta(seconds=2)
 _TROUBLE_PAUSE = timedelta(seconds=15)
+_ASKED = "the provider is asked to end the machine"
 
 
 def find(world: World) -> Iterable[Task]:
@@ -62,7 +61,7 @@ def _drain(world: World, lease: Lease) -> None:
     """slurmd stops and files are flushed while the node can still be reached; then it is fenced whatever came of that."""
     try:
         run_on_node(world, lease, drain_steps())
-    except (NodeUnreachable, StepFailed) as exc:
+    except BrokerError as exc:
         log.warning("lease_id=%s node=%s could not be stopped in order: %s", lease.id, lease.node, exc)
     lease = _try_to_fence(world, lease)
     with world.engine.begin() as db:
@@ -120,7 +119,7 @@ def _look_for_instance(world: World, lease: Lease) -> Lease:
                 )
             return leases.amend(db, lease, f"found by its label: instance {found.id}", now, instance_id=found.id)
     with world.engine.begin() as db:
-        if now - lease.state_since > timedelta(seconds=2 * provider.visibility_lag_seconds):
+        if now - max(lease.state_since, world.started_at) > timedelta(seconds=2 * provider.visibility_lag_seconds):
             return leases.move(
                 db, lease, LeaseState.RELEASED, "no machine with its label: nothing was bought", now, not_before=None
             )
@@ -132,14 +131,15 @@ def _give_back(world: World, lease: Lease) -> None:
     instance_id = lease.instance_id or ""
     now = world.clock()
     try:
-        listed = next((i for i in world.listings.of(provider) if i.id == instance_id), None)
-        if listed is None:
-            listed = provider.instance(instance_id)
-        if listed.state is not InstanceState.STOPPING:
+        if not _is_ending(world, provider, instance_id):
             provider.delete(instance_id)
+            lease = _say_once(world, lease, _ASKED)
     except InstanceNotFound as exc:
+        with reading(world.engine) as db:
+            start = usage.of_lease(db, lease.id).get(UsageKind.START)
+        bought_at = start.not_after if start else lease.state_since
         # A machine bought a moment ago may not be visible yet: then "no such instance" proves nothing.
-        if now - lease.created_at > timedelta(seconds=provider.visibility_lag_seconds):
+        if now - bought_at > timedelta(seconds=2 * provider.visibility_lag_seconds):
             _ended(world, lease)
         else:
             _again(world, lease, f"not visible at the provider yet: {exc}", _LOOK_AGAIN)
@@ -155,6 +155,26 @@ def _give_back(world: World, lease: Lease) -> None:
         leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
 
 
+def _is_ending(world: World, provider: Provider, instance_id: str) -> bool:
+    """Whether the provider is at it already. InstanceNotFound: it is gone. Not knowing is no reason not to ask."""
+    try:
+        listed = next((i for i in world.listings.of(provider) if i.id == instance_id), None)
+        if listed is None:
+            listed = provider.instance(instance_id)
+    except (InstanceNotFound, CredentialsRefused):
+        raise
+    except ProviderError as exc:
+        log.warning("instance=%s its state is not known, it is ended all the same: %s", instance_id, exc)
+        return False
+    return listed.state is InstanceState.STOPPING
+
+
+def _say_once(world: World, lease: Lease, what: str) -> Lease:
+    with world.engine.begin() as db:
+        said = any(event.reason == what for event in leases.events(db, lease.id))
+        return leases.amend(db, lease, None if said else what, world.clock())
+
+
 def _again(world: World, lease: Lease, reason: str, pause: timedelta = _TROUBLE_PAUSE) -> None:
     now = world.clock()
     with world.engine.begin() as db:
@@ -166,28 +186,26 @@ def _again(world: World, lease: Lease, reason: str, pause: timedelta = _TROUBLE_
 def _ended(world: World, lease: Lease) -> None:
     now = world.clock()
     with world.engine.begin() as db:
+        start = usage.of_lease(db, lease.id).get(UsageKind.START)
+        asked = any(event.reason == _ASKED for event in leases.events(db, lease.id))
         leases.move(
             db, lease, LeaseState.RELEASED, "the provider confirms that the machine is gone", now, not_before=None
         )
-        if lease.price_per_hour is not None and lease.currency is not None:
+        if start is not None:
             usage.record(
                 db,
                 UsageEvent(
                     lease_id=lease.id,
                     kind=UsageKind.END,
-                    not_before=_surely_lived_until(lease),
+                    # It lived until we asked; one that ended by itself may have done so at any time.
+                    not_before=max(start.not_after, lease.state_since) if asked else start.not_before,
                     not_after=now,
-                    price_per_hour=lease.price_per_hour,
-                    currency=lease.currency,
+                    price_per_hour=start.price_per_hour,
+                    currency=start.currency,
                 ),
             )
     log.info("lease_id=%s node=%s instance=%s released", lease.id, lease.node, lease.instance_id)
     world.nudge()
-
-
-def _surely_lived_until(lease: Lease) -> datetime:
-    """The delete was sent after the lease began to be released, so billing did not end before that."""
-    return lease.state_since
 
 
 def _provider(world: World, lease: Lease) -> Provider:

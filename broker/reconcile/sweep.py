@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.core.errors import InstanceNotFound, NotFound
-from broker.core.leases import Lease, LeaseState, lease_of_label
+from broker.core.leases import HOLDS_NODE, Lease, LeaseState, lease_of_label
 from broker.core.offers import Instance, InstanceState
 from broker.core.usage import UsageEvent, UsageKind
 from broker.db import leases, usage
@@ -21,7 +21,7 @@ log = logging.getLogger("broker.sweep")
 
 # A listing can miss an instance that lives (list lag, half a page): only this many in a row count.
 _MISSES = 3
-_POWERED_DOWN = frozenset({"POWERED_DOWN", "POWERING_DOWN"})
+_POWERED_DOWN = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"})
 
 
 class Sweep:
@@ -33,7 +33,8 @@ class Sweep:
         self._orphans: dict[tuple[str, str], datetime] = {}
         self._missing: Counter[str] = Counter()
         self._last_seen: dict[str, datetime] = {}
-        self._powered_down: dict[str, datetime] = {}
+        self._forgotten: dict[str, datetime] = {}
+        self._unbacked: dict[str, datetime] = {}
 
     def find(self) -> Iterable[Task]:
         """A task for each credential, and one for Slurm's nodes."""
@@ -57,17 +58,32 @@ class Sweep:
                 self._vanished(provider, lease, lease.instance_id in known)
 
     def nodes(self) -> None:
-        """A machine whose node Slurm holds for powered down was forgotten by a lost call: let it go."""
+        """Slurm's nodes against the ledger, each difference only when it has stood for the grace.
+
+        A machine whose node Slurm holds for powered down was forgotten by a lost call: it is let go. A node of ours
+        that Slurm uses, wakes or holds for broken while no lease stands behind it is powered down: that frees its name
+        and requeues its job. Slurm itself does so neither after ResumeTimeout nor for a machine that is gone.
+        """
         now = self._world.clock()
-        down = {node.name for node in self._world.slurm.nodes() if node.flags & _POWERED_DOWN}
+        nodes = [node for node in self._world.slurm.nodes() if node.name in self._world.site.addresses]
         with reading(self._world.engine) as db:
-            ready = {lease.node: lease for lease in leases.in_states(db, [LeaseState.READY])}
-        self._powered_down = {n: self._powered_down.get(n, now) for n in down if n in ready}
-        for node, since in self._powered_down.items():
-            if now - since >= self._grace:
-                with self._world.engine.begin() as db:
-                    purchases.give_up(db, ready[node], "Slurm holds the node for powered down", now)
-                self._world.nudge()
+            held = {lease.node: lease for lease in leases.in_states(db, HOLDS_NODE)}
+        down = {node.name for node in nodes if node.flags & _POWERED_DOWN and node.state != "DOWN"}
+        forgotten = {name for name in down if name in held and held[name].state is LeaseState.READY}
+        unbacked = {node.name for node in nodes if node.name not in down and node.name not in held}
+        for name in self._stood(self._forgotten, forgotten, now):
+            with self._world.engine.begin() as db:
+                purchases.give_up(db, held[name], "Slurm holds the node for powered down", now)
+            self._world.nudge()
+        if stood := self._stood(self._unbacked, unbacked, now):
+            log.warning("nodes=%s have no machine: powered down", ",".join(sorted(stood)))
+            self._world.slurm.power_down_force(stood, "broker: no machine stands behind the node")
+
+    def _stood(self, since: dict[str, datetime], names: set[str], now: datetime) -> set[str]:
+        """Those of `names` that were among them for the whole grace; `since` remembers."""
+        for name in since.keys() - names:
+            del since[name]
+        return {name for name in names if now - since.setdefault(name, now) >= self._grace}
 
     def _orphan(self, provider: Provider, instance: Instance, living: dict[str, Lease]) -> None:
         lease_id = lease_of_label(self._world.site.cluster, instance.label)

@@ -53,6 +53,8 @@ class World:
     as_user: AsUserDomain
     open_shell: OpenShell
     clock: Callable[[], datetime]
+    started_at: datetime
+    """When this daemon started: what its predecessor did last happened before."""
     join_plan: Callable[[Lease], JoinPlan]
     nudge: Callable[[], None] = lambda: None
     unreachable: dict[str, str] = field(default_factory=dict)

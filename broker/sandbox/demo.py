@@ -75,6 +75,8 @@ def main() -> None:
         _tell(sandbox, story)
     except BrokerError as exc:
         story.claim(False, str(exc))
+    except subprocess.TimeoutExpired as exc:
+        story.claim(False, f"no answer within {exc.timeout:.0f} s of {' '.join(map(str, exc.cmd[-4:]))}")
     except KeyboardInterrupt:
         story.claim(False, "interrupted")
     finally:

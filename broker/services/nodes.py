@@ -62,8 +62,11 @@ class Intents:
                 intent = parse_intent(path.name, path.read_text())
             except FileNotFoundError:
                 continue
-            except (OSError, UnicodeDecodeError, BrokerError) as exc:
+            except (UnicodeDecodeError, BrokerError) as exc:
                 self._set_aside(path, exc)
+                continue
+            except OSError as exc:
+                log.error("intent=%s cannot be read now (%s); it is tried again", path.name, exc)
                 continue
             if waiting.intersection(intent.nodes) or not self._apply(intent):
                 waiting.update(intent.nodes)
@@ -135,11 +138,15 @@ def parse_intent(name: str, text: str) -> Intent:
         raise BrokerError(f"intent {name} is not of version 1 with a known verb")
     if not isinstance(body.get("nodes"), str) or not isinstance(body.get("at"), int | float):
         raise BrokerError(f"intent {name} lacks `nodes` (a hostlist) or `at` (epoch seconds)")
+    try:
+        at = datetime.fromtimestamp(body["at"], UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise BrokerError(f"intent {name}: at = {body['at']} is no time") from exc
     return Intent(
         name=name.removesuffix(".json"),
         verb=body["verb"],
         nodes=tuple(hostlist.expand(body["nodes"])),
-        at=datetime.fromtimestamp(body["at"], UTC),
+        at=at,
         jobs=dict(_jobs_of_nodes(body.get("resume"))),
     )
 

@@ -120,6 +120,7 @@ def rig(engine, tmp_path) -> Rig:
         as_user=as_user,
         open_shell=machines,
         clock=clock,
+        started_at=clock(),
         join_plan=lambda lease: a_plan(lease, shape, site),
         listings=Listings(seconds=0),
     )

@@ -186,7 +186,7 @@ def test_a_next_job_of_the_same_user_keeps_the_home_that_the_last_ones_end_would
     (rig.world.site.jobs_folder / "8.job").write_text("job=8\nuser=alice\nuid=1001\nnodes=h100-1\npartition=cloud\n")
     tasks = {task.key: task for task in find_attending(rig.world)}
     tasks["job:8"].run()
-    tasks["jobs:end"].run()
+    tasks[f"home:{rig.ledger()[0].id}:7"].run()
     assert "job_end" not in ran
     assert [e.user for e in rig.as_user.exports()] == ["alice"]
 
@@ -198,7 +198,7 @@ def test_a_home_being_taken_away_is_brought_anew_for_the_next_job(rig, waiting):
     rig.slurm.job_table[8] = a_job(id=8)
     (rig.world.site.jobs_folder / "8.job").write_text("job=8\nuser=alice\nuid=1001\nnodes=h100-1\npartition=cloud\n")
     tasks = {task.key: task for task in find_attending(rig.world)}
-    tasks["jobs:end"].run()
+    tasks[f"home:{rig.ledger()[0].id}:7"].run()
     tasks["job:8"].run()
     assert ran[-4:] == ["job_end", "job_identity", "home_mount", "job_until"]
     assert [e.user for e in rig.as_user.exports()] == ["alice"]
@@ -224,3 +224,40 @@ def test_a_dead_broker_net_keeps_no_machine_on_the_bill(rig):
     rig.clock.pass_seconds(60)
     rig.until(lambda: rig.states() == ["released"], 10)
     assert rig.instances() == []
+
+
+def test_a_dead_waiters_file_neither_ends_another_users_job_nor_opens_a_second_home(rig, waiting):
+    rig.slurm.job_table[7] = a_job(state="CANCELLED", nodes=())
+    rig.slurm.job_table[8] = a_job(id=8, user="bob", state="RUNNING")
+    lease = ready(rig)
+    with rig.world.engine.begin() as db:
+        jobs.attend(db, 8, lease.id, "bob", rig.clock())
+        jobs.mounted(db, 8, lease.id, rig.clock())
+    rig.as_user.export_home("bob", lease.id, "ssh-ed25519 AAAA", "10.77.0.2")
+    for task in find_attending(rig.world):
+        task.run()
+    assert "job_end" not in rig.machines.machines["192.0.2.1"].ran
+    assert [export.user for export in rig.as_user.exports()] == ["bob"]
+    assert list(rig.world.site.jobs_folder.glob("7.*")) == []
+
+
+def test_a_node_that_slurm_gave_up_and_nothing_stands_behind_is_made_free_again(rig):
+    rig.slurm.set_node("h100-2", "DOWN", "CLOUD", "POWERED_DOWN")
+    rig.slurm.set_node("h100-3", "IDLE", "CLOUD", "POWERED_DOWN")
+    rig.slurm.set_node("h100-4", "IDLE", "CLOUD", "POWERED_DOWN")
+    rig.slurm.set_node("h100-1", "ALLOCATED", "CLOUD")
+    sweep = Sweep(rig.world, timedelta(seconds=60))
+    sweep.nodes()
+    assert rig.slurm.power_downs == []
+    rig.clock.pass_seconds(61)
+    sweep.nodes()
+    assert sorted(rig.slurm.power_downs[0][0]) == ["h100-1", "h100-2"]
+
+
+def test_one_users_clean_up_in_trouble_keeps_no_other_home_open(rig):
+    lease = ready(rig)
+    with rig.world.engine.begin() as db:
+        jobs.attend(db, 11, lease.id, "alice", rig.clock())
+        jobs.attend(db, 12, lease.id, "bob", rig.clock())
+    keys = [task.key for task in find_attending(rig.world)]
+    assert sorted(keys) == [f"home:{lease.id}:11", f"home:{lease.id}:12"]

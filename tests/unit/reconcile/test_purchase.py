@@ -13,6 +13,7 @@ from broker.core.errors import (
     StaleLease,
 )
 from broker.core.leases import LeaseState
+from broker.core.offers import InstanceSpec
 from broker.db import leases, purchasing, usage
 from broker.reconcile import launch, release
 
@@ -26,7 +27,7 @@ def test_a_wish_becomes_one_machine_of_the_cheapest_offer(rig):
     assert rig.instances() == ["lambda-b-1"]
 
 
-@pytest.mark.parametrize("error", [NoCapacity("sold"), QuotaExceeded("full"), ProviderUnavailable("down")])
+@pytest.mark.parametrize("error", [NoCapacity("sold"), QuotaExceeded("full")])
 def test_a_refused_offer_is_followed_by_the_next_behind_the_same_name(rig, error):
     rig.providers["lambda-a"].fail_create = [error]
     rig.ask()
@@ -172,3 +173,89 @@ def test_an_overtaken_worker_changes_nothing(rig):
         leases.move(db, lease, LeaseState.RELEASED, "suspended", rig.clock())
     with pytest.raises(StaleLease), rig.world.engine.begin() as db:
         leases.move(db, lease, LeaseState.LAUNCHING, "late", rig.clock(), label="x")
+
+
+def test_a_provider_that_does_not_answer_for_a_moment_costs_no_node_its_place(rig):
+    for provider in rig.providers.values():
+        provider.fail_create = [ProviderUnavailable("down")]
+    rig.ask("h100-1")
+    rig.ask("h100-2", job_id=8)
+    for _ in range(6):
+        rig.step(launch)
+    assert rig.slurm.power_downs == []
+    assert sorted(x.node for x in rig.ledger() if x.state == "bootstrapping") == ["h100-1", "h100-2"]
+
+
+def test_an_answer_lost_late_is_looked_for_as_long_as_one_lost_early(rig):
+    provider = rig.providers["lambda-a"]
+    create = provider.create
+
+    def answer_lost_after_a_minute(spec):
+        rig.clock.pass_seconds(60)
+        raise OutcomeUnknown("timeout")
+
+    provider.create = answer_lost_after_a_minute
+    rig.ask()
+    rig.step(launch)
+    rig.clock.pass_seconds(2)
+    provider.create = create
+    create(provider_spec(rig))
+    rig.step(launch)
+    assert rig.states() == ["bootstrapping"]
+    assert len(rig.instances()) == 1
+
+
+def provider_spec(rig):
+    (lease,) = rig.ledger()
+    return InstanceSpec(label=lease.label, instance_type="t", zone="z", user_data="", ssh_public_key="ssh-ed25519 A")
+
+
+def test_machines_are_given_back_while_the_listing_fails(rig):
+    rig.ask()
+    rig.step(launch)
+    provider = rig.providers["lambda-a"]
+    rig.clock.pass_seconds(60)
+    with rig.world.engine.begin() as db:
+        leases.move(db, leases.all_leases(db)[0], LeaseState.RELEASING, "enough", rig.clock())
+
+    def broken():
+        raise ProviderUnavailable("HTTP 500")
+
+    provider.instances = broken
+    for _ in range(3):
+        rig.step(release)
+    assert rig.states() == ["released"]
+
+
+def test_a_machine_bought_late_is_not_believed_gone_while_it_may_be_hidden(rig):
+    lease = rig.ask()
+    rig.clock.pass_seconds(300)
+    rig.step(launch)
+    provider = rig.providers["lambda-a"]
+    provider.vanish("lambda-a-1")  # not visible yet, as far as anybody can tell
+    with rig.world.engine.begin() as db:
+        leases.move(db, leases.get(db, lease.id), LeaseState.RELEASING, "cancelled", rig.clock())
+    rig.step(release)
+    assert rig.states() == ["releasing"]
+
+
+def test_a_machine_that_ended_by_itself_is_bounded_from_its_start(rig):
+    lease = rig.ask()
+    rig.step(launch)
+    bought = rig.clock()
+    rig.providers["lambda-a"].vanish("lambda-a-1")
+    rig.clock.pass_seconds(1200)
+    with rig.world.engine.begin() as db:
+        leases.move(db, leases.get(db, lease.id), LeaseState.RELEASING, "vanished", rig.clock())
+    rig.until(lambda: rig.states() == ["released"], 5)
+    with rig.world.engine.begin() as db:
+        end = usage.of_lease(db, lease.id)["end"]
+    assert end.not_before <= bought <= end.not_after
+
+
+def test_without_slurms_resume_file_the_job_that_waits_is_found_and_its_wishes_count(rig):
+    rig.slurm.job_table[9] = a_job(id=9, comment="broker:providers=lambda-b")
+    rig.ask(job_id=None)
+    rig.step(launch)
+    (lease,) = rig.ledger()
+    assert (lease.job_id, lease.provider) == (9, "lambda-b")

@@ -153,7 +153,16 @@ def test_letting_go_of_what_was_never_bought_is_no_error(folder, intents, engine
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "verb": "dance", "nodes": "a", "at": 1}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 2}',
+        '{"version": 1, "verb": "dance", "nodes": "a", "at": 1}',
+        '{"version": 1, "verb": "resume", "nodes": "a", "at": NaN}',
+        '{"version": 1, "verb": "resume", "nodes": "a", "at": 1e300}',
+    ],
 )
 def test_a_file_that_is_no_intent_is_set_aside_and_the_next_one_done(folder, intents, engine, text):
     (folder / "0-1-resume.json").write_text(text)
