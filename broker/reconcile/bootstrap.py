@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from broker.core.errors import InstanceNotFound, NodeUnreachable, ProviderError, StepFailed
+from broker.core.errors import InstanceNotFound, NodeUnreachable, ProviderError, SlurmUnavailable, StepFailed
 from broker.core.leases import Lease, LeaseState
 from broker.core.offers import Instance, InstanceState
 from broker.db import leases, steps
@@ -23,6 +23,7 @@ log = logging.getLogger("broker.bootstrap")
 
 # How often a booting machine is knocked at: shorter wakes sshd for nothing, longer is added to every boot.
 _KNOCK_AGAIN = timedelta(seconds=0.5)
+_SLURM_AWAY = timedelta(seconds=5)
 _LISTING_AGE = timedelta(seconds=2)
 # Lambda bills `unhealthy` machines; some recover within a minute, most never do.
 _UNHEALTHY_LIMIT = timedelta(minutes=3)
@@ -65,8 +66,21 @@ def bootstrap(world: World, lease_id: str) -> None:
             current = leases.get(db, lease.id)
             leases.amend(db, current, None, world.clock(), not_before=world.clock() + _KNOCK_AGAIN)
     except StepFailed as exc:
+        if _slurm_is_away(world):
+            # slurmd cannot start without its controller: that is not the machine's fault, nor paid for twice.
+            with world.engine.begin() as db:
+                leases.amend(db, leases.get(db, lease.id), None, world.clock(), not_before=world.clock() + _SLURM_AWAY)
+            return
         _keep_console(world, lease)
         _abandon(world, lease, f"the machine is no good: {exc}")
+
+
+def _slurm_is_away(world: World) -> bool:
+    try:
+        world.slurm.nodes()
+    except SlurmUnavailable:
+        return True
+    return False
 
 
 def _out_of_time(world: World, lease: Lease) -> str | None:

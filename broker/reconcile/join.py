@@ -40,7 +40,8 @@ def join(world: World, lease_ids: list[str]) -> None:
             lease = leases.get(db, lease_id)
             if lease.state is not LeaseState.BOOTSTRAPPING:
                 continue
-            started = next(at for name, at, _ in steps.history(db, lease.id) if name == LAST_STEP)
+            # From the first answer of slurmctld on: while it was away no node could register.
+            since = world.registering.setdefault(lease.id, now)
             node = nodes.get(lease.node)
             if node is not None and node.is_up:
                 leases.move(db, lease, LeaseState.READY, "the node answers Slurm", now)
@@ -49,8 +50,8 @@ def join(world: World, lease_ids: list[str]) -> None:
             elif node is not None and "INVALID_REG" in node.flags:
                 purchases.abandon(db, lease, f"Slurm refuses the node: {node.reason or 'INVALID_REG'}", now)
                 changed = True
-            elif now - started > _REGISTRATION_LIMIT:
-                purchases.abandon(db, lease, f"slurmd started, but Slurm saw no node for {now - started}", now)
+            elif now - since > _REGISTRATION_LIMIT:
+                purchases.abandon(db, lease, f"slurmd started, but Slurm saw no node for {now - since}", now)
                 changed = True
     if changed:
         world.nudge()

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 
+from sqlalchemy import Connection
+
 from broker.core.errors import (
     BrokerError,
     CredentialsRefused,
@@ -137,9 +139,11 @@ def _give_back(world: World, lease: Lease) -> None:
     except InstanceNotFound as exc:
         with reading(world.engine) as db:
             start = usage.of_lease(db, lease.id).get(UsageKind.START)
+            asked = _was_asked(db, lease)
         bought_at = start.not_after if start else lease.state_since
-        # A machine bought a moment ago may not be visible yet: then "no such instance" proves nothing.
-        if now - bought_at > timedelta(seconds=2 * provider.visibility_lag_seconds):
+        # A machine bought a moment ago may not be visible yet: then "no such instance" proves nothing, unless the
+        # provider took our word to end it before.
+        if asked or now - bought_at > timedelta(seconds=2 * provider.visibility_lag_seconds):
             _ended(world, lease)
         else:
             _again(world, lease, f"not visible at the provider yet: {exc}", _LOOK_AGAIN)
@@ -153,6 +157,10 @@ def _give_back(world: World, lease: Lease) -> None:
         return
     with world.engine.begin() as db:
         leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
+
+
+def _was_asked(db: Connection, lease: Lease) -> bool:
+    return any(event.reason == _ASKED for event in leases.events(db, lease.id))
 
 
 def _is_ending(world: World, provider: Provider, instance_id: str) -> bool:
@@ -187,7 +195,7 @@ def _ended(world: World, lease: Lease) -> None:
     now = world.clock()
     with world.engine.begin() as db:
         start = usage.of_lease(db, lease.id).get(UsageKind.START)
-        asked = any(event.reason == _ASKED for event in leases.events(db, lease.id))
+        asked = _was_asked(db, lease)
         leases.move(
             db, lease, LeaseState.RELEASED, "the provider confirms that the machine is gone", now, not_before=None
         )

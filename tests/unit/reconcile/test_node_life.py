@@ -7,7 +7,7 @@ from factories import a_job
 from broker.core.errors import BrokerError, NodeUnreachable
 from broker.core.offers import InstanceSpec, InstanceState
 from broker.db import jobs, leases
-from broker.reconcile import launch, overlay
+from broker.reconcile import bootstrap, launch, overlay
 from broker.reconcile.attend import find as find_attending
 from broker.reconcile.attend import find_forgotten
 from broker.reconcile.renew import find as renew
@@ -261,3 +261,19 @@ def test_one_users_clean_up_in_trouble_keeps_no_other_home_open(rig):
         jobs.attend(db, 12, lease.id, "bob", rig.clock())
     keys = [task.key for task in find_attending(rig.world)]
     assert sorted(keys) == [f"home:{lease.id}:11", f"home:{lease.id}:12"]
+
+
+def test_while_slurmctld_is_away_no_good_machine_is_thrown_away(rig):
+    machine = rig.machines.machines["192.0.2.1"]
+    rig.ask()
+    rig.step(launch)
+    machine.failures["slurmd"] = (1, "no controller")
+    rig.slurm.available = False
+    for _ in range(10):
+        rig.step(bootstrap)
+    assert rig.states() == ["bootstrapping"]
+    rig.slurm.available = True
+    del machine.failures["slurmd"]
+    rig.until(lambda: joined(rig))
+    slurm_sees(rig)
+    rig.until(lambda: rig.states() == ["ready"], 5)
