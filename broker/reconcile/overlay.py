@@ -7,12 +7,15 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
-from broker.core.leases import HOLDS_NODE
+from broker.core.leases import HOLDS_NODE, LeaseState
 from broker.db import leases, steps
 from broker.db.engine import reading
 from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
 from broker.reconcile.world import World
+
+# Not `draining`: its fence takes the peer away while the lease still holds the name.
+_JOINED = frozenset({LeaseState.BOOTSTRAPPING, LeaseState.READY})
 
 log = logging.getLogger("broker.overlay")
 
@@ -29,7 +32,7 @@ def mend(world: World) -> None:
     with reading(world.engine) as db:
         holding = leases.in_states(db, HOLDS_NODE)
         known = {lease.overlay_key for lease in holding if lease.overlay_key is not None}
-        joined = [lease for lease in holding if lease.overlay_key and LAST_STEP in steps.of_lease(db, lease.id)]
+        joined = [lease for lease in holding if lease.state in _JOINED and LAST_STEP in steps.of_lease(db, lease.id)]
     for key in present.keys() - known:
         log.warning("peer=%s address=%s belongs to no living lease: fenced", key, present[key])
         world.net.remove_peer(key)
