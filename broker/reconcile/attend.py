@@ -79,6 +79,9 @@ def attend(world: World, waiting: WaitingJob) -> None:
         for lease in missing:
             _bring_home(world, job, lease)
             at_home.add(lease.id)
+        # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
+        with reading(world.engine) as db:
+            held = [leases.holding(db, node) for node in waiting.nodes]
     if all(lease is not None and lease.state is LeaseState.READY and lease.id in at_home for lease in held):
         _let_go(world, waiting)
 
