@@ -27,7 +27,9 @@ def move(db: Connection, lease: Lease, to: LeaseState, reason: str, now: datetim
     """
     if to not in MOVES[lease.state]:
         raise IllegalMove(f"lease {lease.id}: {lease.state} -> {to}")
-    moved = replace(lease, state=to, state_since=now, reason=reason, version=lease.version + 1, **changes)
+    # A released lease keeps why it was released: that the provider confirmed it stands in its history.
+    kept = lease.reason if lease.state is LeaseState.RELEASING else reason
+    moved = replace(lease, state=to, state_since=now, reason=kept, version=lease.version + 1, **changes)
     _write(db, lease, moved)
     note(db, moved, reason, now, was=lease.state)
     return moved
