@@ -46,7 +46,9 @@ def make_bridge() -> None:
     """The internet of the sandbox; its own address is the provider's API."""
     for argv in (
         ["ip", "link", "set", "lo", "up"],
-        ["ip", "link", "add", BRIDGE, "type", "bridge"],
+        # An address of its own: else it takes its lowest port's, changes with every machine that comes and goes, and
+        # whoever remembers the old one (ARP) cannot reach the API for half a minute.
+        ["ip", "link", "add", BRIDGE, "address", "02:00:00:00:00:01", "type", "bridge"],
         ["ip", "address", "add", f"{CLOUD}/24", "dev", BRIDGE],
         ["ip", "link", "set", BRIDGE, "up"],
     ):
