@@ -28,3 +28,12 @@ class SlurmClient(Protocol):
 
     def start_not_before(self, job_id: int, at: datetime) -> None:
         """Slurm shall not try the job again before `at`."""
+
+    def hold(self, job_id: int) -> None:
+        """A pending job stays until its owner or an operator releases it (`scontrol release`)."""
+
+    def notify(self, job_id: int, text: str) -> None:
+        """Print `text` on the terminal of the `srun` or `salloc` behind the job; one that is gone is not an error."""
+
+    def cancel(self, job_id: int) -> None:
+        """End the job, as `scancel` does; one that has ended is not an error."""

@@ -76,6 +76,22 @@ class CommandClient:
         # Epoch seconds: a date would be read in the time zone of whichever machine reads it.
         self._update_job(job_id, f"StartTime=uts{int(at.timestamp())}")
 
+    def hold(self, job_id: int) -> None:
+        # uhold: what an operator's hold stops, only an operator may let go.
+        self._run(["scontrol", "uhold", f"{job_id:d}"])
+
+    def notify(self, job_id: int, text: str) -> None:
+        try:
+            self._run(["scontrol", "notify", f"{job_id:d}", _line(text)])
+        except _NoSuchJob:
+            return
+
+    def cancel(self, job_id: int) -> None:
+        try:
+            self._run(["scancel", f"{job_id:d}"])
+        except _NoSuchJob:
+            return
+
     def _update_job(self, job_id: int, change: str) -> None:
         self._run(["scontrol", "update", f"JobId={job_id:d}", change])
 

@@ -23,6 +23,10 @@ class FakeSlurm:
         self.requeued_now: list[int] = []
         self.not_before: dict[int, datetime] = {}
         """Job → the time before which Slurm shall not try it."""
+        self.held: list[int] = []
+        self.notices: list[tuple[int, str]] = []
+        """(job, text) of each call of `notify`."""
+        self.cancelled: list[int] = []
 
     def set_node(self, name: str, state: str, *flags: str, reason: str | None = None) -> None:
         """The node as Slurm shall show it from now on: `set_node("h100-1", "IDLE", "CLOUD", "POWERED_DOWN")`."""
@@ -99,6 +103,21 @@ class FakeSlurm:
     def start_not_before(self, job_id: int, at: datetime) -> None:
         self._pending(job_id)
         self.not_before[job_id] = at
+
+    def hold(self, job_id: int) -> None:
+        self._pending(job_id)
+        self.held.append(job_id)
+        self.job_table[job_id] = replace(self.job_table[job_id], reason="JobHeldUser")
+
+    def notify(self, job_id: int, text: str) -> None:
+        self._answer()
+        self.notices.append((job_id, text))
+
+    def cancel(self, job_id: int) -> None:
+        self._answer()
+        if job_id in self.job_table:
+            self.cancelled.append(job_id)
+            self.job_table[job_id] = replace(self.job_table[job_id], state="CANCELLED", nodes=())
 
     def _pending(self, job_id: int) -> None:
         self._answer()
