@@ -22,7 +22,7 @@ from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
 from broker.provisioning.steps import JoinPlan
-from broker.reconcile import attend, bootstrap, hand_back, join, launch, overlay, refresh_offers, release, renew
+from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, overlay, refresh_offers, release, renew
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.world import Site, World
@@ -135,6 +135,7 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
 
     return [
         Activity(name="intents", interval_seconds=1.0, find=take_intents),
+        Activity(name="allot", interval_seconds=0.5, find=lambda: allot.find(world)),
         Activity(name="launch", interval_seconds=0.5, find=lambda: launch.find(world)),
         Activity(name="bootstrap", interval_seconds=0.25, find=lambda: bootstrap.find(world)),
         Activity(name="join", interval_seconds=0.25, find=lambda: join.find(world)),

@@ -43,16 +43,27 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the machines of one group stand together: a credential and a zone."""
+
+    provider: str
+    zone: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """One node's worth of demand, as the planner sees it."""
+    """Demand for one node, or for each node of a group, as the planner sees it."""
 
     shape: Shape
     wishes: Wishes
-    deadline: datetime
     cpu_arch: str = "x86_64"
     """What the node bundle was built for."""
     excluded_offers: frozenset[str] = frozenset()
     """Offers that failed already behind this call of ResumeProgram."""
+    too_slow: frozenset[str] = frozenset()
+    """Offers whose machines mostly boot later than Slurm waits now (p95 of their boots)."""
+    place: Place | None = None
+    """Where the rest of the group stands already."""
 
 
 @dataclass(frozen=True, kw_only=True)

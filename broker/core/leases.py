@@ -41,7 +41,8 @@ HOLDS_NODE = frozenset({S.REQUESTED, S.LAUNCHING, S.BOOTSTRAPPING, S.READY, S.DR
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """One row of the ledger. Fields from `provider` on are None until an offer is chosen.
+    """One row of the ledger. Fields from `provider` on are None until an offer is allotted: a `requested` lease that has
+    one counts against the limits, and is bought as soon as the credential's own limit lets it.
 
     `request_id` groups the attempts behind one call of ResumeProgram, made at `requested_at`; `attempt` numbers them from 1.
     `deadline` is when Slurm gives the node up (ResumeTimeout). `not_before`: no step before this time (back-off).
@@ -71,6 +72,7 @@ class Lease:
     label: str | None = None
     instance_id: str | None = None
     address: str | None = None
+    private_address: str | None = None
     host_key: str | None = None
     overlay_key: str | None = None
     fenced_at: datetime | None = None

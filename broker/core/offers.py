@@ -64,7 +64,10 @@ class InstanceState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """The provider's running thing. `label` is ours (None: somebody else's); `address` is public, absent early in boot."""
+    """The provider's running thing. `label` is ours (None: somebody else's); addresses are absent early in boot.
+
+    `address` is public; `private_address` is reached by the account's other instances in the zone, None: not known.
+    """
 
     id: str
     label: str | None
@@ -74,6 +77,7 @@ class Instance:
     instance_type: str | None
     zone: str | None
     price_per_hour: Decimal | None
+    private_address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

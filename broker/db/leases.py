@@ -106,6 +106,13 @@ def of_request(db: Connection, request_id: str, node: str) -> list[Lease]:
     return [_lease(row) for row in db.execute(query)]
 
 
+def of_requests(db: Connection, request_ids: Iterable[str]) -> list[Lease]:
+    """Every attempt behind these calls of ResumeProgram, first to last."""
+    wanted = sorted(request_ids)
+    query = select(leases).where(leases.c.request_id.in_(wanted)).order_by(leases.c.attempt, leases.c.id)
+    return [_lease(row) for row in db.execute(query)] if wanted else []
+
+
 def of_job(db: Connection, job_id: int) -> list[Lease]:
     """The leases that were asked for by this job, oldest first."""
     query = (

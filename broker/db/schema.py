@@ -92,6 +92,7 @@ leases = Table(
     Column("label", String(63), unique=True),
     Column("instance_id", String(128)),
     Column("address", String(64)),
+    Column("private_address", String(64)),
     Column("host_key", Text),
     Column("overlay_key", String(64)),
     Column("fenced_at", Utc),
@@ -107,6 +108,8 @@ Index(
 )
 Index("ix_leases_state", leases.c.state)
 Index("ix_leases_request_id", leases.c.request_id)
+Index("ix_leases_job_id", leases.c.job_id)
+Index("ix_leases_node", leases.c.node)
 
 lease_events = Table(
     "lease_events",

@@ -1,5 +1,6 @@
 """Bootstrap steps that ended well, so that a restart goes on where the last run stopped."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
@@ -19,6 +20,15 @@ def of_lease(db: Connection, lease_id: str) -> dict[str, dict[str, str]]:
     """Step name → what it put out."""
     rows = db.execute(select(lease_steps).where(lease_steps.c.lease_id == lease_id))
     return {row.name: row.outputs for row in rows}
+
+
+BEFORE_NODE = ("host_key_made", "host_key", "facts", "bundle")
+"""Steps of a join that do not depend on the node's name."""
+
+
+def forget_after(db: Connection, lease_id: str, kept: Iterable[str]) -> None:
+    """Have every step but those of `kept` run again: the machine becomes another node than it was about to."""
+    db.execute(delete(lease_steps).where(lease_steps.c.lease_id == lease_id, lease_steps.c.name.not_in(list(kept))))
 
 
 def history(db: Connection, lease_id: str) -> list[tuple[str, datetime, float]]:

@@ -31,8 +31,8 @@ class Provider(Protocol):
     def instances(self) -> list[Instance]:
         """Every living instance of the credential, ours and others'."""
 
-    def create_wait_seconds(self) -> float:
-        """How long until our own rate limit lets the next create through; 0: now."""
+    def create_wait_seconds(self, queued: int = 0) -> float:
+        """How long until our own rate limit lets the next create through, `queued` others before it; 0: now."""
 
     def reserve_create(self) -> bool:
         """Take the right to the next create, if it is free now; each create is preceded by one of these."""

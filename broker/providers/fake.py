@@ -51,7 +51,7 @@ class FakeProvider:
     def instances(self) -> list[Instance]:
         return list(self._instances.values())
 
-    def create_wait_seconds(self) -> float:
+    def create_wait_seconds(self, queued: int = 0) -> float:
         return 0.0
 
     def reserve_create(self) -> bool:

@@ -21,10 +21,10 @@ class TokenBucket:
         self._next = 0.0
         self._lock = threading.Lock()
 
-    def wait_seconds(self) -> float:
-        """How long until the next call may go out; 0: now."""
+    def wait_seconds(self, queued: int = 0) -> float:
+        """How long until the next call may go out, `queued` others before it; 0: now."""
         with self._lock:
-            return max(0.0, self._next - self._clock())
+            return max(0.0, self._next - self._clock()) + queued * self._interval
 
     def take(self) -> float:
         """Reserve the next free moment and return how many seconds away it is."""

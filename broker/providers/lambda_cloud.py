@@ -137,8 +137,8 @@ class LambdaProvider:
             raise ProviderUnavailable(f"{self.name}: instances is {type(rows).__name__}, not a list")
         return [self._instance(row) for row in rows if not (isinstance(row, dict) and row.get("status") == _TERMINATED)]
 
-    def create_wait_seconds(self) -> float:
-        return self._launches.wait_seconds()
+    def create_wait_seconds(self, queued: int = 0) -> float:
+        return self._launches.wait_seconds(queued)
 
     def reserve_create(self) -> bool:
         return self._launches.try_take()
@@ -204,13 +204,14 @@ class LambdaProvider:
             raise ProviderUnavailable(f"{self.name}: an instance without id or status: {str(row)[:120]}")
         kind, region = row.get("instance_type"), row.get("region")
         cents = kind.get("price_cents_per_hour") if isinstance(kind, dict) else None
-        address = row.get("ip")
+        address, private = row.get("ip"), row.get("private_ip")
         return Instance(
             id=row["id"],
             label=row["name"] if isinstance(row.get("name"), str) else None,
             state=_STATES.get(row["status"], InstanceState.UNKNOWN),
             raw_state=row["status"],
             address=str(address).split("/")[0] if address else None,
+            private_address=str(private).split("/")[0] if private else None,
             instance_type=str(kind["name"]) if isinstance(kind, dict) and "name" in kind else None,
             zone=str(region["name"]) if isinstance(region, dict) and "name" in region else None,
             price_per_hour=Decimal(cents) / 100 if isinstance(cents, int) else None,

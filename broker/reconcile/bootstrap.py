@@ -64,7 +64,8 @@ def bootstrap(world: World, lease_id: str) -> None:
             log.info("lease_id=%s node=%s not reachable yet: %s", lease.id, lease.node, exc)
         with world.engine.begin() as db:
             current = leases.get(db, lease.id)
-            leases.amend(db, current, None, world.clock(), not_before=world.clock() + _KNOCK_AGAIN)
+            if current.state is LeaseState.BOOTSTRAPPING:
+                leases.amend(db, current, None, world.clock(), not_before=world.clock() + _KNOCK_AGAIN)
     except StepFailed as exc:
         if _slurm_is_away(world):
             # slurmd cannot start without its controller: that is not the machine's fault, nor paid for twice.
@@ -120,7 +121,13 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
     with world.engine.begin() as db:
         if seen is not None and seen.address is not None:
             return leases.amend(
-                db, lease, f"it has an address: {seen.address}", now, address=seen.address, not_before=None
+                db,
+                lease,
+                f"it has an address: {seen.address}",
+                now,
+                address=seen.address,
+                private_address=seen.private_address,
+                not_before=None,
             )
         leases.amend(db, lease, None, now, not_before=now + _LISTING_AGE)
     return None
@@ -134,6 +141,7 @@ def _join(world: World, lease: Lease) -> None:
     def on_step(name: str, outputs: dict[str, str], seconds: float) -> None:
         now = world.clock()
         with world.engine.begin() as db:
+            _still_ours(leases.get(db, lease.id), lease)
             steps.record(db, lease.id, name, outputs, seconds, now)
             changes: dict[str, Any] = {}
             if name == "host_key":
@@ -146,8 +154,7 @@ def _join(world: World, lease: Lease) -> None:
     def add_peer(public_key: str) -> None:
         address = str(world.site.addresses[lease.node])
         with reading(world.engine) as db:
-            if leases.get(db, lease.id).state is not LeaseState.BOOTSTRAPPING:
-                raise NodeUnreachable(f"lease {lease.id} was given up while it joined")
+            _still_ours(leases.get(db, lease.id), lease)
         # Whoever held the address before is fenced by this: one key an address.
         world.net.remove_address(address)
         world.net.set_peer(public_key, address)
@@ -158,6 +165,12 @@ def _join(world: World, lease: Lease) -> None:
     log.info("lease_id=%s node=%s joined, slurmd started", lease.id, lease.node)
     world.nudge()
     _keep_console(world, lease)
+
+
+def _still_ours(current: Lease, joining: Lease) -> None:
+    """NodeUnreachable: the lease was given up, or its machine became another node, while it joined."""
+    if current.state is not LeaseState.BOOTSTRAPPING or current.node != joining.node:
+        raise NodeUnreachable(f"lease {joining.id} is {current.state} as {current.node} meanwhile")
 
 
 def _abandon(world: World, lease: Lease, reason: str) -> None:

@@ -1,17 +1,19 @@
 """Nothing could be bought for a node: Slurm takes it back now and tries its job again later, not at once.
 
-A released lease with `not_before` waits for this: first its node is powered down, which requeues the job; once the job is
-pending again it is told when to start and why. Without the delay Slurm would ask again every few seconds, for ever.
+A released lease with `not_before` waits for this. A batch job: its node is powered down, which requeues it; once it is
+pending again it is told when to start and why, or it is held. `srun` and `salloc` cannot wait: they are told, and ended.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
+from broker.core.demand import Job
 from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.leases import Lease
 from broker.db import leases
 from broker.db.engine import reading
+from broker.reconcile import refusals
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 
@@ -27,34 +29,57 @@ def find(world: World) -> Iterable[Task]:
 
 
 def hand_back(world: World, waiting: list[Lease]) -> None:
-    """Take each node's next step; a lease is done with when its job knows when to start again, or is no more."""
-    nodes = {node.name: node for node in world.slurm.nodes()}
+    """Take each job's next step; its leases are done with when it knows when to start again, or is no more."""
+    flags = {node.name: node.flags for node in world.slurm.nodes()}
     jobs = {job.id: job for job in world.slurm.jobs({lease.job_id for lease in waiting if lease.job_id is not None})}
+    together: dict[object, list[Lease]] = {}
     for lease in waiting:
-        node = nodes.get(lease.node)
-        reason = f"broker: {lease.reason}"
-        with reading(world.engine) as db:
-            taken = leases.holding(db, lease.node) is not None
-        if node is not None and "POWERING_UP" in node.flags and "POWER_DOWN" not in node.flags and not taken:
-            world.slurm.power_down_force([lease.node], reason)
-            continue
-        job = jobs.get(lease.job_id) if lease.job_id is not None else None
-        if job is not None and job.state == "CONFIGURING" and lease.node in job.nodes and not taken:
-            continue  # slurmctld has not requeued it yet
-        if job is not None and job.state == "PENDING" and lease.not_before is not None:
-            _delay(world, lease, job.id, reason)
-        with world.engine.begin() as db:
-            leases.amend(db, lease, None, world.clock(), not_before=None)
+        together.setdefault(lease.job_id or lease.node, []).append(lease)
+    for group in together.values():
+        job = jobs.get(group[0].job_id) if group[0].job_id is not None else None
+        if _one(world, group, job, flags):
+            for lease in group:
+                with world.engine.begin() as db:
+                    leases.amend(db, leases.get(db, lease.id), None, world.clock(), not_before=None)
 
 
-def _delay(world: World, lease: Lease, job_id: int, reason: str) -> None:
-    again = lease.not_before
-    if again is None or again <= world.clock():
-        return
+def _one(world: World, group: Sequence[Lease], job: Job | None, flags: dict[str, frozenset[str]]) -> bool:
+    """The next step for the nodes of one job; whether it was the last one."""
+    reason = f"broker: {group[-1].reason}"
+    with reading(world.engine) as db:
+        free = [lease.node for lease in group if leases.holding(db, lease.node) is None]
+    configuring = job is not None and job.state == "CONFIGURING" and bool({*free} & {*job.nodes})
+    if job is not None and configuring and not job.batch:
+        world.slurm.notify(job.id, f"{reason}. The job is cancelled; submit it again later, or with other wishes.")
+        world.slurm.set_admin_comment(job.id, reason)
+        world.slurm.cancel(job.id)
+    booting = {name for name in free if "POWERING_UP" in flags.get(name, ()) and "POWER_DOWN" not in flags[name]}
+    if booting:
+        world.slurm.power_down_force(booting, reason)
+        return False
+    if configuring:
+        return False  # slurmctld has not requeued it yet
+    if job is not None and job.state == "PENDING":
+        _put_off(world, group, job, reason)
+    return True
+
+
+def _put_off(world: World, group: Sequence[Lease], job: Job, reason: str) -> None:
+    again = max((lease.not_before for lease in group if lease.not_before is not None), default=world.clock())
+    with reading(world.engine) as db:
+        rounds = refusals.rounds(leases.of_job(db, job.id))
     try:
-        world.slurm.start_not_before(job_id, again)
-        world.slurm.set_admin_comment(job_id, f"{reason}; tried again at {again:%H:%M:%S} UTC")
+        if refusals.must_hold(group[-1].reason, rounds):
+            world.slurm.hold(job.id)
+            said = f"{reason}; held after {rounds} rounds: `scontrol release {job.id}` tries again"
+        elif again <= world.clock():
+            world.slurm.requeue_now(job.id)
+            said = f"{reason}; tried again at once"
+        else:
+            world.slurm.start_not_before(job.id, again)
+            said = f"{reason}; tried again at {again:%H:%M:%S} UTC"
+        world.slurm.set_admin_comment(job.id, said)
     except SlurmUnavailable:
         raise
     except BrokerError as exc:  # it started or ended in this moment
-        log.info("job=%s could not be delayed: %s", job_id, exc)
+        log.info("job=%s could not be put off: %s", job.id, exc)

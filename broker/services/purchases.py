@@ -1,6 +1,7 @@
 """The steps of a lease that several reconcilers share: one attempt ends, the next stands behind the same node name."""
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -9,6 +10,10 @@ from broker.core.leases import Lease, LeaseState, new_lease_id
 from broker.db import leases
 
 log = logging.getLogger("broker.leases")
+
+_NO_OFFER: dict[str, None] = dict.fromkeys(
+    ("provider", "offer_id", "instance_type", "zone", "price_per_hour", "currency")
+)
 
 
 def request(
@@ -66,9 +71,45 @@ def next_attempt(db: Connection, failed: Lease, now: datetime, not_before: datet
 
 def refused(db: Connection, lease: Lease, reason: str, now: datetime, not_before: datetime | None = None) -> Lease:
     """The provider refused to sell: nothing was bought, so the lease ends here and the next attempt begins."""
+    for sibling in leases.of_job(db, lease.job_id) if lease.job_id is not None else ():
+        if sibling.state is LeaseState.REQUESTED and sibling.offer_id is not None:
+            take_back(db, sibling, f"{lease.node} of the same job was refused ({reason})", now)
     ended = leases.move(db, lease, LeaseState.RELEASING, reason, now, fenced_at=now)
     ended = leases.move(db, ended, LeaseState.RELEASED, reason, now, not_before=None)
     return next_attempt(db, ended, now, not_before)
+
+
+def take_back(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:
+    """The offer allotted to a `requested` lease is not bought: it waits for another."""
+    return leases.amend(db, lease, f"not bought: {reason}", now, not_before=None, **_NO_OFFER)
+
+
+def take_over(db: Connection, machine: Lease, wanted: Lease, now: datetime) -> Lease:
+    """A machine that is not joined yet becomes the one that `wanted` waits for; its old node waits anew.
+
+    The label at the provider names the lease, so the machine keeps its lease and the lease changes its node.
+    """
+    leases.move(db, wanted, LeaseState.RELEASED, f"served by a machine that another job left over: {machine.id}", now)
+    old = machine
+    reason = f"left over by job {machine.job_id}: it becomes {wanted.node}" + (
+        f" for job {wanted.job_id}" if wanted.job_id else ""
+    )
+    machine = leases.amend(
+        db,
+        machine,
+        reason,
+        now,
+        node=wanted.node,
+        job_id=wanted.job_id,
+        request_id=wanted.request_id,
+        requested_at=wanted.requested_at,
+        deadline=wanted.deadline,
+        attempt=wanted.attempt + 1,
+        not_before=None,
+        overlay_key=None,
+    )
+    next_attempt(db, replace(old, reason="its machine went to another job"), now)
+    return machine
 
 
 def abandon(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:

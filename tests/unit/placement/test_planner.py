@@ -1,9 +1,8 @@
 import random
-from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from factories import NOON, a_shape, an_offer
+from factories import a_shape, an_offer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +14,7 @@ TRUSTED = frozenset({"lambda-a", "lambda-b"})
 
 
 def request(**changes):
-    values = {"shape": a_shape(), "wishes": Wishes(), "deadline": NOON + timedelta(minutes=20)}
+    values = {"shape": a_shape(), "wishes": Wishes()}
     return Request(**(values | changes))
 
 

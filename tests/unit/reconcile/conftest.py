@@ -16,7 +16,7 @@ from broker.providers.fake import FakeProvider
 from broker.provisioning.bundle import Bundle
 from broker.provisioning.fake import FakeMachine, FakeMachines, facts_of
 from broker.provisioning.steps import JoinPlan
-from broker.reconcile import attend, bootstrap, hand_back, join, launch, release
+from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, release
 from broker.reconcile.world import Listings, Site, World
 from broker.services import purchases
 from broker.slurm.fake import FakeSlurm
@@ -48,7 +48,7 @@ class Rig:
             )
 
     def step(self, *activities) -> None:
-        for activity in activities or (launch, hand_back, bootstrap, join, attend, release):
+        for activity in activities or (allot, launch, hand_back, bootstrap, join, attend, release):
             for task in list(activity.find(self.world)):
                 # As the driver does: one machine's trouble stops nobody else.
                 with contextlib.suppress(NodeUnreachable, StepFailed):

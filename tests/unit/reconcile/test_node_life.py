@@ -7,7 +7,7 @@ from factories import a_job
 from broker.core.errors import BrokerError, NodeUnreachable
 from broker.core.offers import InstanceSpec, InstanceState
 from broker.db import jobs, leases
-from broker.reconcile import bootstrap, launch, overlay
+from broker.reconcile import allot, bootstrap, launch, overlay
 from broker.reconcile.attend import find as find_attending
 from broker.reconcile.attend import find_forgotten
 from broker.reconcile.renew import find as renew
@@ -34,8 +34,8 @@ def joined(rig):
     return "slurmd" in rig.machines.machines["192.0.2.1"].ran
 
 
-def ready(rig):
-    rig.ask()
+def ready(rig, job_id=7):
+    rig.ask(job_id=job_id)
     rig.until(lambda: joined(rig))
     slurm_sees(rig)
     rig.until(lambda: "ready" in rig.states())
@@ -162,7 +162,7 @@ def test_a_machine_that_vanished_ends_its_lease_after_three_listings(rig):
 
 def test_a_booting_machine_the_provider_ends_is_replaced(rig):
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     rig.providers["lambda-a"].set_state("lambda-a-1", InstanceState.STOPPING)
     rig.until(lambda: len(rig.ledger()) == 2, 5)
     assert "ended the machine" in rig.ledger()[0].reason
@@ -229,7 +229,7 @@ def test_a_dead_broker_net_keeps_no_machine_on_the_bill(rig):
 def test_a_dead_waiters_file_neither_ends_another_users_job_nor_opens_a_second_home(rig, waiting):
     rig.slurm.job_table[7] = a_job(state="CANCELLED", nodes=())
     rig.slurm.job_table[8] = a_job(id=8, user="bob", state="RUNNING")
-    lease = ready(rig)
+    lease = ready(rig, job_id=8)
     with rig.world.engine.begin() as db:
         jobs.attend(db, 8, lease.id, "bob", rig.clock())
         jobs.mounted(db, 8, lease.id, rig.clock())
@@ -266,7 +266,7 @@ def test_one_users_clean_up_in_trouble_keeps_no_other_home_open(rig):
 def test_while_slurmctld_is_away_no_good_machine_is_thrown_away(rig):
     machine = rig.machines.machines["192.0.2.1"]
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     machine.failures["slurmd"] = (1, "no controller")
     rig.slurm.available = False
     for _ in range(10):

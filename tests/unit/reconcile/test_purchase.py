@@ -15,13 +15,13 @@ from broker.core.errors import (
 from broker.core.leases import LeaseState
 from broker.core.offers import InstanceSpec
 from broker.db import leases, purchasing, usage
-from broker.reconcile import launch, release
+from broker.reconcile import allot, launch, release
 
 
 def test_a_wish_becomes_one_machine_of_the_cheapest_offer(rig):
     rig.sell(an_offer(price_per_hour=Decimal(5)), an_offer(provider="lambda-b", price_per_hour=Decimal(4)))
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     (lease,) = rig.ledger()
     assert (lease.state, lease.provider, lease.price_per_hour) == ("bootstrapping", "lambda-b", Decimal(4))
     assert rig.instances() == ["lambda-b-1"]
@@ -31,8 +31,8 @@ def test_a_wish_becomes_one_machine_of_the_cheapest_offer(rig):
 def test_a_refused_offer_is_followed_by_the_next_behind_the_same_name(rig, error):
     rig.providers["lambda-a"].fail_create = [error]
     rig.ask()
-    rig.step(launch)
-    rig.step(launch)
+    rig.step(allot, launch)
+    rig.step(allot, launch)
     assert [(x.attempt, x.state, x.provider) for x in rig.ledger()] == [
         (1, "released", "lambda-a"),
         (2, "bootstrapping", "lambda-b"),
@@ -42,7 +42,7 @@ def test_a_refused_offer_is_followed_by_the_next_behind_the_same_name(rig, error
 def test_a_refused_credential_is_left_alone_from_then_on(rig):
     rig.providers["lambda-a"].fail_create = [CredentialsRefused("bad key")]
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     with rig.world.engine.begin() as db:
         assert "bad key" in purchasing.suspended(db, rig.clock())["lambda-a"]
 
@@ -59,10 +59,10 @@ def test_a_machine_whose_purchase_was_answered_by_silence_is_adopted(rig):
 def test_a_purchase_that_never_happened_is_made_elsewhere_only_after_the_visibility_lag(rig):
     rig.providers["lambda-a"].fail_create = [OutcomeUnknown("timeout")]
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     began = rig.clock()
     while rig.states() != ["released", "requested"]:
-        rig.step(launch)
+        rig.step(allot, launch)
     assert (rig.clock() - began).total_seconds() >= 2 * rig.providers["lambda-a"].visibility_lag_seconds
 
 
@@ -75,10 +75,11 @@ def test_a_crash_after_the_purchase_buys_nothing_twice(rig):
         raise KeyboardInterrupt
 
     rig.providers["lambda-a"].create = die_after
+    rig.step(allot)
     with pytest.raises(KeyboardInterrupt):
         launch.launch(rig.world, lease.id)
     rig.providers["lambda-a"].create = bought
-    rig.step(launch)
+    rig.step(allot, launch)
     assert rig.states() == ["bootstrapping"]
     assert rig.instances() == ["lambda-a-1"]
 
@@ -93,6 +94,7 @@ def test_a_lease_given_up_while_its_machine_was_bought_gives_it_back(rig):
         return bought(spec)
 
     rig.providers["lambda-a"].create = overtaken
+    rig.step(allot)
     launch.launch(rig.world, lease.id)
     rig.clock.pass_seconds(60)
     rig.until(lambda: rig.states() == ["released"], 10)
@@ -103,7 +105,7 @@ def test_limits_are_held_by_the_intent_itself(rig):
     object.__setattr__(rig.world.site, "limits", Limits(max_nodes=1))
     rig.ask("h100-1")
     rig.ask("h100-2")
-    rig.step(launch)
+    rig.step(allot, launch)
     assert sorted(rig.states()) == ["bootstrapping", "requested"]
     assert "max_nodes = 1" in next(x.reason for x in rig.ledger() if x.state == "requested")
 
@@ -111,7 +113,7 @@ def test_limits_are_held_by_the_intent_itself(rig):
 def test_money_per_hour_is_limited(rig):
     object.__setattr__(rig.world.site, "limits", Limits(max_usd_per_hour=Decimal("4")))
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     assert rig.states() == ["requested"]
     assert "max_usd_per_hour" in rig.ledger()[0].reason
 
@@ -121,7 +123,7 @@ def test_while_buying_is_paused_nothing_is_bought_and_the_reason_stands_once_in_
         purchasing.set_paused(db, "maintenance", "root")
     lease = rig.ask()
     for _ in range(20):
-        rig.step(launch)
+        rig.step(allot, launch)
     assert rig.instances() == []
     with rig.world.engine.begin() as db:
         assert [e.reason for e in leases.events(db, lease.id)][1:] == ["buying is paused: maintenance"]
@@ -142,7 +144,7 @@ def test_when_nothing_fits_the_node_is_given_up_and_the_job_tried_later(rig):
 def test_a_machine_is_released_only_once_the_provider_has_forgotten_it(rig):
     rig.providers["lambda-a"]._deletes_take = 3
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     rig.clock.pass_seconds(60)
     with rig.world.engine.begin() as db:
         leases.move(db, leases.all_leases(db)[0], LeaseState.RELEASING, "enough", rig.clock())
@@ -156,7 +158,7 @@ def test_a_machine_is_released_only_once_the_provider_has_forgotten_it(rig):
 
 def test_what_a_lease_cost_is_known_at_its_end(rig):
     lease = rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     rig.clock.pass_seconds(600)
     with rig.world.engine.begin() as db:
         leases.move(db, leases.get(db, lease.id), LeaseState.RELEASING, "enough", rig.clock())
@@ -181,7 +183,7 @@ def test_a_provider_that_does_not_answer_for_a_moment_costs_no_node_its_place(ri
     rig.ask("h100-1")
     rig.ask("h100-2", job_id=8)
     for _ in range(6):
-        rig.step(launch)
+        rig.step(allot, launch)
     assert rig.slurm.power_downs == []
     assert sorted(x.node for x in rig.ledger() if x.state == "bootstrapping") == ["h100-1", "h100-2"]
 
@@ -196,11 +198,11 @@ def test_an_answer_lost_late_is_looked_for_as_long_as_one_lost_early(rig):
 
     provider.create = answer_lost_after_a_minute
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     rig.clock.pass_seconds(2)
     provider.create = create
     create(provider_spec(rig))
-    rig.step(launch)
+    rig.step(allot, launch)
     assert rig.states() == ["bootstrapping"]
     assert len(rig.instances()) == 1
 
@@ -212,7 +214,7 @@ def provider_spec(rig):
 
 def test_machines_are_given_back_while_the_listing_fails(rig):
     rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     provider = rig.providers["lambda-a"]
     rig.clock.pass_seconds(60)
     with rig.world.engine.begin() as db:
@@ -230,7 +232,7 @@ def test_machines_are_given_back_while_the_listing_fails(rig):
 def test_a_machine_bought_late_is_not_believed_gone_while_it_may_be_hidden(rig):
     lease = rig.ask()
     rig.clock.pass_seconds(300)
-    rig.step(launch)
+    rig.step(allot, launch)
     provider = rig.providers["lambda-a"]
     provider.vanish("lambda-a-1")  # not visible yet, as far as anybody can tell
     with rig.world.engine.begin() as db:
@@ -241,7 +243,7 @@ def test_a_machine_bought_late_is_not_believed_gone_while_it_may_be_hidden(rig):
 
 def test_a_machine_that_ended_by_itself_is_bounded_from_its_start(rig):
     lease = rig.ask()
-    rig.step(launch)
+    rig.step(allot, launch)
     bought = rig.clock()
     rig.providers["lambda-a"].vanish("lambda-a-1")
     rig.clock.pass_seconds(1200)
@@ -256,6 +258,6 @@ def test_a_machine_that_ended_by_itself_is_bounded_from_its_start(rig):
 def test_without_slurms_resume_file_the_job_that_waits_is_found_and_its_wishes_count(rig):
     rig.slurm.job_table[9] = a_job(id=9, comment="broker:providers=lambda-b")
     rig.ask(job_id=None)
-    rig.step(launch)
+    rig.step(allot, launch)
     (lease,) = rig.ledger()
     assert (lease.job_id, lease.provider) == (9, "lambda-b")
