@@ -87,6 +87,8 @@ class _Pass:
     surplus: list[Lease]
     """Machines of dissolved groups that nobody has taken over yet."""
     plans: dict[object, Plan]
+    changed: bool = False
+    """Something for the other activities to look at."""
 
     def plan(self, party: Party, place: Place | None) -> Plan:
         lease = party.waiting[0]
@@ -148,7 +150,7 @@ def allot(world: World) -> None:
         tried = leases.of_requests(db, {lease.request_id for lease in waiting})
     jobs = _jobs_of(world, waiting)
     parties = _parties(waiting, held, tried, jobs, frozenset(world.site.addresses))
-    busy = {lease.request_id for party in parties if party.is_group for lease in party.waiting}
+    busy = _calls_with_groups(held)
     chosen: list[tuple[Party, Offer]] = []
     for party in sorted(parties, key=lambda party: not party.is_group):
         if any(lease.not_before is not None and lease.not_before > now for lease in party.waiting):
@@ -163,7 +165,8 @@ def allot(world: World) -> None:
     if chosen:
         _write(look, chosen)
     _give_back(look)
-    world.nudge()
+    if look.changed:
+        world.nudge()
 
 
 def _decide(look: _Pass, party: Party, busy: set[str]) -> Offer | None:
@@ -178,8 +181,6 @@ def _decide(look: _Pass, party: Party, busy: set[str]) -> Offer | None:
         return None
     if party.is_group and not party.complete and now - newest < _GATHER:
         return None
-    if not party.is_group and party.waiting[0].request_id in busy and now - newest < _GATHER:
-        return None
     if look.paused is not None:
         _stopped(look, party, f"buying is paused: {look.paused}")
         return None
@@ -187,6 +188,8 @@ def _decide(look: _Pass, party: Party, busy: set[str]) -> Offer | None:
         _wait(look, party, "no provider has told its offers yet", now + _LOOK_AGAIN)
         return None
     if _take_over(look, party):
+        return None
+    if not party.is_group and party.waiting[0].request_id in busy and now - newest < _GATHER:
         return None
     return _choose(look, party)
 
@@ -241,6 +244,7 @@ def _elsewhere(look: _Pass, party: Party, place: Place) -> None:
 def _dissolve(look: _Pass, party: Party, place: Place) -> None:
     """Allotted offers are taken back; machines not joined yet become surplus, and their nodes wait anew."""
     reason = f"{place.zone} of {place.provider} has too few machines for the whole job"
+    look.changed = True
     with look.world.engine.begin() as db:
         for lease in party.standing:
             current = leases.get(db, lease.id)
@@ -265,6 +269,7 @@ def _take_over(look: _Pass, party: Party) -> bool:
             for machine, wanted in zip(there, party.waiting, strict=True):
                 purchases.take_over(db, leases.get(db, machine.id), leases.get(db, wanted.id), look.now)
                 steps.forget_after(db, machine.id, steps.BEFORE_NODE)
+        look.changed = True
         for machine in there:
             look.surplus.remove(machine)
         return True
@@ -319,6 +324,7 @@ def _write(look: _Pass, chosen: Sequence[tuple[Party, Offer]]) -> None:
                     else None
                 )
                 _allotted(db, lease, offer, party.job, said, look.now)
+                look.changed = True
     for party, why in over:
         _stopped(look, party, why)
 
@@ -389,6 +395,7 @@ def _end(look: _Pass, party: Party, reason: str, again: datetime, *, whole: bool
             leases.move(db, lease, LeaseState.RELEASED, reason, look.now, not_before=again)
         for lease in party.standing if whole else ():
             purchases.give_up(db, leases.get(db, lease.id), reason, look.now)
+    look.changed = True
     if whole:
         look.world.slurm.power_down_force([lease.node for lease in party.standing], f"broker: {reason}")
     log.warning("nodes=%s %s", ",".join(lease.node for lease in party.waiting), reason)
@@ -460,6 +467,13 @@ def _parties(
         of_job = job is not None and lease.node in job.nodes
         parted.setdefault(job.id if job is not None and of_job else lease.node, []).append(lease)
     return [_party(together, by_node, tried, jobs.get(together[0].node), ours) for together in parted.values()]
+
+
+def _calls_with_groups(held: Iterable[Lease]) -> set[str]:
+    """Calls of ResumeProgram in which a job of several nodes is not bought yet."""
+    size = Counter(lease.job_id for lease in held if lease.job_id is not None)
+    buying = {LeaseState.REQUESTED, LeaseState.LAUNCHING}
+    return {x.request_id for x in held if x.state in buying and x.job_id is not None and size[x.job_id] > 1}
 
 
 def _party(

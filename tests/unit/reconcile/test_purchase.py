@@ -104,7 +104,7 @@ def test_a_lease_given_up_while_its_machine_was_bought_gives_it_back(rig):
 def test_limits_are_held_by_the_intent_itself(rig):
     object.__setattr__(rig.world.site, "limits", Limits(max_nodes=1))
     rig.ask("h100-1")
-    rig.ask("h100-2")
+    rig.ask("h100-2", job_id=8)
     rig.step(allot, launch)
     assert sorted(rig.states()) == ["bootstrapping", "requested"]
     assert "max_nodes = 1" in next(x.reason for x in rig.ledger() if x.state == "requested")
