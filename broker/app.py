@@ -11,12 +11,13 @@ from sqlalchemy import Engine
 from broker import __version__
 from broker.api.app import create_app
 from broker.api.auth import operator_uids
-from broker.config import Settings
+from broker.config import ProviderSettings, Settings
 from broker.core.errors import ConfigError
 from broker.core.leases import Lease
 from broker.db.engine import open_ledger
 from broker.privileged.client import PrivilegedClient
 from broker.providers.base import Provider
+from broker.providers.http import Pace
 from broker.providers.registry import MAKERS
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
@@ -32,6 +33,7 @@ from broker.slurm.client import CommandClient
 from broker.slurm.directives import read
 from broker.slurm.for_nodes import node_needs
 from broker.slurm.inlined import read_inlined
+from broker.slurm.plugins import task_prolog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +178,7 @@ def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: Privilege
             export_port=settings.node.export_port,
             hosts={name: str(settings.overlay.hub) for name in needs.controllers},
             slurmd_folders=needs.folders,
+            task_prolog=(f"{settings.slurm.plugin_dir}/task_prolog.sh", task_prolog(settings.overlay.interface)),
             bundle=bundle,
             munge_key=munge_key if lease.provider in site.trusted else None,
             dead_man=site.dead_man,
@@ -190,9 +193,17 @@ def _providers(settings: Settings, clock: Callable[[], datetime]) -> dict[str, P
         if wanted.kind not in MAKERS:
             raise ConfigError(f"[provider.{name}] kind = {wanted.kind!r}: known kinds are {', '.join(sorted(MAKERS))}")
         providers[name] = MAKERS[wanted.kind](
-            name, wanted.api_key.reveal(), wanted.base_url, frozenset(wanted.regions), clock
+            name, wanted.api_key.reveal(), wanted.base_url, frozenset(wanted.regions), clock, _pace(wanted)
         )
     return providers
+
+
+def _pace(wanted: ProviderSettings) -> Pace:
+    calls, creates = wanted.call_interval_ms, wanted.create_interval_ms
+    return Pace(
+        calls=None if calls is None else calls / 1000,
+        creates=None if creates is None else creates / 1000,
+    )
 
 
 def _read(key: str, path: Path) -> bytes:

@@ -31,6 +31,8 @@ def read_provider(
         trusted=section.choice("trust", {"full", "none"}, "none") == "full",
         regions=regions,
         boot_timeout_s=section.whole("boot_timeout_s", 1200, low=1, high=86400, unit="seconds"),
+        call_interval_ms=section.whole_or_none("call_interval_ms", low=0, high=600_000, unit="milliseconds"),
+        create_interval_ms=section.whole_or_none("create_interval_ms", low=0, high=600_000, unit="milliseconds"),
         ssh_port=section.whole("ssh_port", 22, low=1, high=65535),
     )
     section.close()

@@ -98,7 +98,9 @@ class NodeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSettings:
-    """One credential. `base_url` None: the adapter's own. `regions` empty: every region the provider offers.
+    """One credential. `base_url` None: the adapter's own; intervals None: as the provider publishes.
+
+    `regions` empty: every region the provider offers.
 
     `trusted`: its machines may hold the cluster's munge key.
     """
@@ -110,6 +112,8 @@ class ProviderSettings:
     trusted: bool
     regions: tuple[str, ...]
     boot_timeout_s: int
+    call_interval_ms: int | None
+    create_interval_ms: int | None
     ssh_port: int
 
 

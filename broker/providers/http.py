@@ -3,10 +3,19 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import httpx
 
 from broker.core.errors import RateLimited
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds between two calls, and between two creates, of one credential; None: as the provider publishes."""
+
+    calls: float | None = None
+    creates: float | None = None
 
 
 class TokenBucket:
@@ -49,7 +58,7 @@ class TokenBucket:
             self._next = max(self._next, self._clock() + seconds)
 
 
-def pace(bucket: TokenBucket, max_wait_seconds: float, sleep: Callable[[float], None]) -> None:
+def wait_for(bucket: TokenBucket, max_wait_seconds: float, sleep: Callable[[float], None]) -> None:
     """Wait for the bucket. RateLimited: the wait would be longer than `max_wait_seconds`."""
     waiting = bucket.wait_seconds()
     if waiting > max_wait_seconds:

@@ -21,7 +21,7 @@ from broker.core.errors import (
     RateLimited,
 )
 from broker.core.offers import CapacityType, Hardware, Instance, InstanceSpec, InstanceState, Offer
-from broker.providers.http import TokenBucket, pace, retry_after
+from broker.providers.http import Pace, TokenBucket, retry_after, wait_for
 
 BASE_URL = "https://cloud.lambda.ai"
 _ERRORS: Mapping[str, type[ProviderError]] = {
@@ -45,13 +45,14 @@ _STATES = {
 _ARM = frozenset({"GH200", "GB200"})
 """Modules with a Grace CPU; the API does not tell an instance type's architecture."""
 _KEY_NAME = "broker"
+_PUBLISHED = Pace()
 _TERMINATED = "terminated"
 
 
 class LambdaProvider:
     """One Lambda credential.
 
-    `request_interval` and `launch_interval` are seconds between calls (Lambda allows about 1/s, and 1 launch per 12 s).
+    Lambda allows about one call a second, and one launch in 12 s; `pace` says otherwise where Lambda agreed to more.
     """
 
     visibility_lag_seconds = 20.0
@@ -65,17 +66,16 @@ class LambdaProvider:
         clock: Callable[[], datetime],
         *,
         regions: frozenset[str] = frozenset(),
-        request_interval: float = 1.0,
-        launch_interval: float = 12.0,
+        pace: Pace = _PUBLISHED,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
         self._http = http
         self._clock = clock
         self._regions = regions
-        self._calls = TokenBucket(request_interval)
-        self._launches = TokenBucket(launch_interval)
-        self._launch_interval = launch_interval
+        self._calls = TokenBucket(1.0 if pace.calls is None else pace.calls)
+        self._launch_interval = 12.0 if pace.creates is None else pace.creates
+        self._launches = TokenBucket(self._launch_interval)
         self._sleep = sleep
         self._registered_key: str | None = None
 
@@ -220,7 +220,7 @@ class LambdaProvider:
     def _call(
         self, method: str, path: str, json: object = None, lost: type[ProviderError] = ProviderUnavailable
     ) -> Any:
-        pace(self._calls, max_wait_seconds=30.0, sleep=self._sleep)
+        wait_for(self._calls, max_wait_seconds=30.0, sleep=self._sleep)
         what = f"{self.name} {method} {path}"
         try:
             response = self._http.request(method, f"/api/v1{path}", json=json)

@@ -6,6 +6,7 @@ from datetime import datetime
 import httpx
 
 from broker.providers.base import Provider
+from broker.providers.http import Pace
 from broker.providers.lambda_cloud import BASE_URL as LAMBDA_URL
 from broker.providers.lambda_cloud import LambdaProvider
 
@@ -19,7 +20,7 @@ _CONNECTIONS = httpx.Limits(keepalive_expiry=1.0)
 
 
 def _lambda(
-    name: str, api_key: str, base_url: str | None, regions: frozenset[str], clock: Callable[[], datetime]
+    name: str, api_key: str, base_url: str | None, regions: frozenset[str], clock: Callable[[], datetime], pace: Pace
 ) -> Provider:
     http = httpx.Client(
         base_url=base_url or LAMBDA_URL,
@@ -27,9 +28,9 @@ def _lambda(
         timeout=_TIMEOUT,
         limits=_CONNECTIONS,
     )
-    return LambdaProvider(name, http, clock, regions=regions)
+    return LambdaProvider(name, http, clock, regions=regions, pace=pace)
 
 
-Maker = Callable[[str, str, str | None, frozenset[str], Callable[[], datetime]], Provider]
+Maker = Callable[[str, str, str | None, frozenset[str], Callable[[], datetime], Pace], Provider]
 MAKERS: Mapping[str, Maker] = {"lambda": _lambda}
 KINDS = frozenset(MAKERS)

@@ -4,7 +4,7 @@ The scripts are `templates/bootstrap/`; each is POSIX sh, run by root, and safe 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -50,6 +50,8 @@ class JoinPlan:
     interface: str = "broker0"
     export_port: int = 2022
     slurmctld_port: int = 6817
+    task_prolog: tuple[str, str] | None = None
+    """(path, text) of the TaskProlog that slurm.conf names and the machine lacks."""
     slurmd_folders: tuple[str, ...] = ("/var/spool/slurmd", "/var/log/slurm")
 
 
@@ -128,8 +130,28 @@ def join_steps(plan: JoinPlan) -> list[Step]:
             node=plan.node,
             controller=f"{plan.hub}:{plan.slurmctld_port}",
             folders=plan.slurmd_folders,
+            task_prolog=plan.task_prolog,
         ),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another node of the same job. `endpoint`: `address:port` of its WireGuard in the provider's own network."""
+
+    public_key: str
+    address: IPv4Address
+    endpoint: str
+
+
+def peer_step(peers: Sequence[Peer]) -> Step:
+    """The job's other nodes are spoken to directly; those of earlier jobs no more."""
+    return _step("peers", 30, peers=peers)
+
+
+def met_step(peers: Sequence[Peer]) -> Step:
+    """Waits for the handshakes with `peers`; the output `met` names the keys of those that answered."""
+    return _step("peers_met", 30, peers=peers)
 
 
 def start_job_steps(job: JobOnNode) -> list[Step]:

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,6 +20,7 @@ from broker.db import jobs, leases, steps
 from broker.db.engine import reading
 from broker.db.jobs import AttendedJob
 from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
+from broker.reconcile import peers
 from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
 from broker.reconcile.nodes import run_on_node
@@ -30,6 +32,8 @@ log = logging.getLogger("broker.attend")
 # The node's dead-man timer leaves a running job alone for its time limit and this long after it.
 _JOB_MARGIN = timedelta(minutes=15)
 _NO_LIMIT = timedelta(days=365)
+# Homes brought at the same time for one job; more only wait for one another at broker-as-user.
+_AT_ONCE = 16
 _RUNS = frozenset({"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED"})
 
 
@@ -76,14 +80,23 @@ def attend(world: World, waiting: WaitingJob) -> None:
             # Cancelled or requeued, and its waiter was killed before it could clean up: the node is another job's now.
             _forget(world, waiting)
             return
-        for lease in missing:
-            _bring_home(world, job, lease)
-            at_home.add(lease.id)
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            list(pool.map(lambda lease: _bring_home(world, job, lease), missing))
+        at_home.update(lease.id for lease in missing)
         # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
         with reading(world.engine) as db:
             held = [leases.holding(db, node) for node in waiting.nodes]
+    _introduce(world, waiting, [lease for lease in joined if lease.id in at_home])
     if all(lease is not None and lease.state is LeaseState.READY and lease.id in at_home for lease in held):
         _let_go(world, waiting)
+
+
+def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> None:
+    """Once all machines of a job of several nodes are there: while Slurm still registers them."""
+    these = frozenset(lease.id for lease in at_home)
+    if len(waiting.nodes) > 1 and len(these) == len(waiting.nodes) and world.introduced.get(waiting.id) != these:
+        peers.introduce(world, waiting.id, at_home)
+        world.introduced[waiting.id] = these
 
 
 def find_forgotten(world: World) -> Iterable[Task]:
@@ -169,8 +182,20 @@ def _let_go(world: World, waiting: WaitingJob) -> None:
         raise
     with os.fdopen(writer, "w") as answer:
         answer.write("start\n")
+    world.introduced.pop(waiting.id, None)
+    _clear_comment(world, waiting.id)
     log.info("job=%s may start on %s", waiting.id, hostlist.fold(waiting.nodes))
     _forget(world, waiting)
+
+
+def _clear_comment(world: World, job_id: int) -> None:
+    """Why it waited is of no interest any more; what others wrote stays."""
+    try:
+        job = next(iter(world.slurm.jobs([job_id])), None)
+        if job is not None and job.admin_comment.startswith("broker:"):
+            world.slurm.set_admin_comment(job_id, "")
+    except BrokerError as exc:
+        log.info("job=%s its AdminComment stays: %s", job_id, exc)
 
 
 def _forget_if_gone(world: World, waiting: WaitingJob) -> None:

@@ -61,6 +61,8 @@ class World:
     """Lease id → why its machine was last not reachable: each reason is logged once, not at each knock."""
     homes: "Locks" = field(default_factory=lambda: Locks())
     """One lease's home is brought or taken away by one worker at a time."""
+    introduced: dict[int, frozenset[str]] = field(default_factory=dict)
+    """Job → the leases whose machines know one another for it."""
     registering: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when slurmctld first answered after its slurmd was started."""
     listings: "Listings" = field(default_factory=lambda: Listings())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from broker.core.errors import BrokerError
 from broker.sandbox.emulators.lambda_cloud import MachineSpec
+from broker.sandbox.emulators.lambda_instance import private_address
 from broker.templating import shipped
 
 BRIDGE = "internet"
@@ -183,6 +184,8 @@ def _connect(pid: int, address: str) -> None:
     inside = ["nsenter", "--target", str(pid), "--net", "--", "ip"]
     _run([*inside, "link", "set", "lo", "up"])
     _run([*inside, "address", "add", f"{address}/24", "dev", "eth0"])
+    if int(last) >= _FIRST_INSTANCE:
+        _run([*inside, "address", "add", f"{private_address(address)}/24", "dev", "eth0"])
     _run([*inside, "link", "set", "eth0", "up"])
 
 

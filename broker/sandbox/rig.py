@@ -77,7 +77,7 @@ class Sandbox:
             self._say("sandbox: one that was interrupted while it started is ended first")
         shutil.rmtree(self.layout.log, ignore_errors=True)
         try:
-            self._lay_out(suspend_time_s)
+            self._lay_out(suspend_time_s, limits)
             with prepare.alone(self.layout, self._say):
                 prepare.instance_root(self.layout, self._say)
                 prepare.database(self.layout, self._say)
@@ -218,7 +218,7 @@ class Sandbox:
         log = self.layout.log / f"{part}.log"
         return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
 
-    def _lay_out(self, suspend_time_s: int) -> None:
+    def _lay_out(self, suspend_time_s: int, limits: str) -> None:
         where = self.layout
         for folder in (where.directory, where.run, where.state, where.homes, where.etc_slurm, where.scratch, where.log):
             folder.mkdir(parents=True, exist_ok=True)
@@ -230,6 +230,7 @@ class Sandbox:
             controller=hosts.CONTROLLER,
             cloud=hosts.CLOUD,
             suspend_time_s=suspend_time_s,
+            limits=limits,
         )
         etc_broker = where.directory / "etc-broker"
         prepare.write(etc_broker / "broker.toml", text, 0o640)

@@ -119,7 +119,7 @@ def _node_programs(conf: SlurmConf, site: SlurmSite) -> Iterator[Finding]:
             )
     for parameter in ("TaskProlog", "TaskEpilog", "HealthCheckProgram"):
         own = conf.value(parameter)
-        if own is not None and own.text:
+        if own is not None and own.text not in {"", f"{site.install_dir}/task_prolog.sh"}:
             yield _advised(
                 f"{parameter}={own.text} runs on every node, and rented nodes have no such file",
                 "see that jobs of the elastic partitions do without it",

@@ -32,10 +32,16 @@ def plugins(site: SlurmSite) -> list[Plugin]:
             text=_filled("prolog_slurmctld.sh", {"SPOOL": spool, "PARTITIONS": f"'{partitions}'", "LIMIT": limit}),
             executable=True,
         ),
+        Plugin(name="task_prolog.sh", text=task_prolog(site.interface), executable=True),
         Plugin(
             name="broker.lua", text=_filled("broker.lua", {"local PARTITIONS": f'"{partitions}"'}), executable=False
         ),
     ]
+
+
+def task_prolog(interface: str) -> str:
+    """TaskProlog for nodes whose overlay is `interface`."""
+    return _filled("task_prolog.sh", {"INTERFACE": interface})
 
 
 def job_submit(site: SlurmSite) -> str:

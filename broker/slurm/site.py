@@ -29,6 +29,8 @@ class SlurmSite:
     slurm_version: str
     install_dir: PurePosixPath = INSTALL_DIR
     spool: PurePosixPath = SPOOL
+    interface: str = "broker0"
+    """The overlay's, on nodes."""
 
     @property
     def partitions(self) -> dict[str, tuple[str, ...]]:

@@ -101,6 +101,15 @@ def _programs(site: SlurmSite) -> list[Want]:
             "other partitions' jobs pass at once",
         ),
         Want(
+            parameter="TaskProlog",
+            value=f"{folder}/task_prolog.sh",
+            need=Need.ADVISED,
+            fit=Fit.CHAIN,
+            site_wide=True,
+            why="tells MPI and NCCL on rented nodes which interface reaches the job's other nodes; says nothing elsewhere "
+            "(a node without the file logs that it is missing, and runs its tasks)",
+        ),
+        Want(
             parameter="JobSubmitPlugins",
             value="lua",
             need=Need.REQUIRED,

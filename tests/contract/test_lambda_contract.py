@@ -17,6 +17,7 @@ from contract.provider_contract import ProviderContract, WireContract, delete_un
 from broker.core.errors import NoCapacity, OutcomeUnknown, QuotaExceeded
 from broker.core.offers import InstanceSpec
 from broker.providers.fake import FakeProvider
+from broker.providers.http import Pace
 from broker.providers.lambda_cloud import LambdaProvider
 from broker.sandbox.emulators.faults import LAUNCH_PATH, faults_from
 from broker.sandbox.emulators.lambda_catalogue import InstanceType, shipped_types
@@ -125,8 +126,7 @@ class LambdaRig:
             "lambda-a",
             http,
             factories.Clock(),
-            request_interval=0,
-            launch_interval=0,
+            pace=Pace(calls=0, creates=0),
             sleep=lambda seconds: None,
         )
 

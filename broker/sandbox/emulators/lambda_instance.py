@@ -85,6 +85,7 @@ class LambdaInstance:
             "name": self.name,
             "hostname": self.request.hostname,
             "ip": self.address if has_address else None,
+            "private_ip": private_address(self.address) if has_address else None,
         }
         return shown | {key: value for key, value in may_lack.items() if value is not None}
 
@@ -124,6 +125,11 @@ class LambdaInstance:
 
     def _ending_seconds(self) -> float:
         return self.faults.get("lingers", _ENDING_SECONDS)
+
+
+def private_address(public: str) -> str:
+    """The account's own network in each region, 10.19.0.0/24: the last number is the public address's."""
+    return f"10.19.0.{public.rpartition('.')[2]}"
 
 
 def _availability(reason: str | None) -> dict[str, Any]:
