@@ -144,9 +144,9 @@ class Peer:
     endpoint: str
 
 
-def peer_step(peers: Sequence[Peer]) -> Step:
-    """The job's other nodes are spoken to directly; those of earlier jobs no more."""
-    return _step("peers", 30, peers=peers)
+def peer_step(peers: Sequence[Peer], hosts: Mapping[str, str]) -> Step:
+    """`peers` are spoken to directly, those of earlier jobs no more. `hosts`: the job's nodes, name → overlay address."""
+    return _step("peers", 30, peers=peers, hosts=sorted(hosts.items()))
 
 
 def met_step(peers: Sequence[Peer]) -> Step:

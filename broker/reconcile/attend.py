@@ -4,9 +4,7 @@ PrologSlurmctld waits for us (`slurm_plugins/prolog_slurmctld.sh`): a job never 
 """
 
 import contextlib
-import errno
 import logging
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,7 +18,7 @@ from broker.db import jobs, leases, steps
 from broker.db.engine import reading
 from broker.db.jobs import AttendedJob
 from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
-from broker.reconcile import peers
+from broker.reconcile import peers, waiter
 from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
 from broker.reconcile.nodes import run_on_node
@@ -78,7 +76,7 @@ def attend(world: World, waiting: WaitingJob) -> None:
         job = next(iter(world.slurm.jobs([waiting.id])), None)
         if job is None or job.state != "CONFIGURING" or not set(waiting.nodes) <= set(job.nodes):
             # Cancelled or requeued, and its waiter was killed before it could clean up: the node is another job's now.
-            _forget(world, waiting)
+            _dismiss(world, waiting)
             return
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
             list(pool.map(lambda lease: _bring_home(world, job, lease), missing))
@@ -111,7 +109,7 @@ def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
     seen = {job.id: job for job in world.slurm.jobs({job.id for job in waiting})}
     for job in waiting:
         if job.id not in seen or seen[job.id].state != "CONFIGURING":
-            _forget(world, job)
+            _dismiss(world, job)
 
 
 def _waiting(world: World) -> Iterable[WaitingJob]:
@@ -172,16 +170,9 @@ def _take_home_away(world: World, attended: AttendedJob) -> bool:
 
 
 def _let_go(world: World, waiting: WaitingJob) -> None:
-    fifo = world.site.jobs_folder / f"{waiting.id}.fifo"
-    try:
-        writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError as exc:
-        if exc.errno in {errno.ENXIO, errno.ENOENT}:  # nobody waits any more, or not yet: the next pass tells
-            _forget_if_gone(world, waiting)
-            return
-        raise
-    with os.fdopen(writer, "w") as answer:
-        answer.write("start\n")
+    if not waiter.tell(world.site.jobs_folder, waiting.id, "start"):  # or not yet: the next pass tells
+        _forget_if_gone(world, waiting)
+        return
     world.introduced.pop(waiting.id, None)
     _clear_comment(world, waiting.id)
     log.info("job=%s may start on %s", waiting.id, hostlist.fold(waiting.nodes))
@@ -201,7 +192,13 @@ def _clear_comment(world: World, job_id: int) -> None:
 def _forget_if_gone(world: World, waiting: WaitingJob) -> None:
     job = next(iter(world.slurm.jobs([waiting.id])), None)
     if job is None or job.state not in _RUNS:
-        _forget(world, waiting)
+        _dismiss(world, waiting)
+
+
+def _dismiss(world: World, waiting: WaitingJob) -> None:
+    """Its job has ended, or was requeued: then Slurm lets the waiter live, and starts the job nowhere before it ends."""
+    waiter.tell(world.site.jobs_folder, waiting.id, "gone")
+    _forget(world, waiting)
 
 
 def _forget(world: World, waiting: WaitingJob) -> None:

@@ -23,21 +23,23 @@ def introduce(world: World, job_id: int, leases: Sequence[Lease]) -> None:
     NodeUnreachable, StepFailed: a machine could not be told; safe to repeat.
     """
     peers = _peers(world, leases)
+    hosts = {lease.node: str(world.site.addresses[lease.node]) for lease in leases}
     wanted = {
         lease.id: [key for other, key in peers.items() if other != lease.id and _near(lease, leases, other)]
         for lease in leases
         if lease.id in peers
     }
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        # Every machine learns the others' names, also one that cannot be spoken to directly.
+        list(pool.map(lambda lease: _tell(world, lease, wanted.get(lease.id, []), hosts), leases))
         among = [lease for lease in leases if lease.id in peers]
-        list(pool.map(lambda lease: _tell(world, lease, wanted[lease.id]), among))
         met = dict(
             zip((lease.id for lease in among), pool.map(lambda x: _met(world, x, wanted[x.id]), among), strict=True)
         )
         direct = _mutual(wanted, peers, met)
         # One side alone would send where the other no longer listens.
         failed = [lease for lease in among if len(direct[lease.id]) < len(wanted[lease.id])]
-        list(pool.map(lambda lease: _tell(world, lease, direct[lease.id]), failed))
+        list(pool.map(lambda lease: _tell(world, lease, direct[lease.id], hosts), failed))
     pairs = sum(len(keys) for keys in direct.values()) // 2
     log.info("job=%s nodes=%s pairs speak directly=%s of %s", job_id, len(leases), pairs, _pairs(len(leases)))
 
@@ -63,9 +65,9 @@ def _near(lease: Lease, leases: Sequence[Lease], other_id: str) -> bool:
     return (lease.provider, lease.zone) == (other.provider, other.zone)
 
 
-def _tell(world: World, lease: Lease, peers: Sequence[Peer]) -> None:
+def _tell(world: World, lease: Lease, peers: Sequence[Peer], hosts: Mapping[str, str]) -> None:
     with open_node(world, lease) as shell:
-        shell.run(peer_step(peers))
+        shell.run(peer_step(peers, hosts))
 
 
 def _met(world: World, lease: Lease, peers: Sequence[Peer]) -> set[str]:

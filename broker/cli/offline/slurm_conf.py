@@ -81,6 +81,7 @@ def site_from_settings(settings: Settings, folder: Path | None = None) -> SlurmS
         slurm_version=_slurm_version(settings.slurm.conf),
         install_dir=PurePosixPath((folder or settings.slurm.plugin_dir).absolute()),
         spool=PurePosixPath(settings.site.spool_dir),
+        conf=PurePosixPath(settings.slurm.conf),
         interface=settings.overlay.interface,
     )
 
