@@ -84,17 +84,29 @@ def attend(world: World, waiting: WaitingJob) -> None:
         # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
         with reading(world.engine) as db:
             held = [leases.holding(db, node) for node in waiting.nodes]
-    _introduce(world, waiting, [lease for lease in joined if lease.id in at_home])
-    if all(lease is not None and lease.state is LeaseState.READY and lease.id in at_home for lease in held):
+    met = _introduce(world, waiting, [lease for lease in joined if lease.id in at_home])
+    if met and all(lease is not None and lease.state is LeaseState.READY and lease.id in at_home for lease in held):
         _let_go(world, waiting)
 
 
-def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> None:
-    """Once all machines of a job of several nodes are there: while Slurm still registers them."""
+def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> bool:
+    """Once all machines of a job of several nodes are there, while Slurm still registers them; whether they have met."""
     these = frozenset(lease.id for lease in at_home)
-    if len(waiting.nodes) > 1 and len(these) == len(waiting.nodes) and world.introduced.get(waiting.id) != these:
-        peers.introduce(world, waiting.id, at_home)
+    if len(waiting.nodes) == 1 or world.introduced.get(waiting.id) == these:
+        return True
+    if len(these) < len(waiting.nodes):
+        return False
+    strangers = peers.introduce(world, waiting.id, at_home)
+    if not strangers:
         world.introduced[waiting.id] = these
+        return True
+    # Started all the same, its ranks would hang and its output be lost; tried again, it would cost the same once more.
+    world.to_hold[waiting.id] = (
+        f"broker: {strangers[0]} cannot reach one another ({len(strangers)} such pairs): is UDP open between machines of "
+        f"{', '.join(sorted({str(lease.provider) for lease in at_home}))}? Then: scontrol release {waiting.id}"
+    )
+    world.slurm.power_down_force(waiting.nodes, world.to_hold[waiting.id])
+    return False
 
 
 def find_forgotten(world: World) -> Iterable[Task]:

@@ -24,6 +24,8 @@ def find(world: World) -> Iterable[Task]:
     """One task while a node waits to be handed back."""
     with reading(world.engine) as db:
         waiting = leases.to_hand_back(db)
+    if world.to_hold:
+        yield Task(key="hold", run=partial(_hold, world))
     if waiting:
         yield Task(key="hand_back", run=partial(hand_back, world, waiting))
 
@@ -41,6 +43,17 @@ def hand_back(world: World, waiting: list[Lease]) -> None:
             for lease in group:
                 with world.engine.begin() as db:
                     leases.amend(db, leases.get(db, lease.id), None, world.clock(), not_before=None)
+
+
+def _hold(world: World) -> None:
+    """Jobs that no other try would help, once they are requeued."""
+    for job in world.slurm.jobs(world.to_hold):
+        if job.state == "PENDING":
+            waiter.tell(world.site.jobs_folder, job.id, "gone")
+            world.slurm.set_admin_comment(job.id, world.to_hold[job.id])
+            world.slurm.hold(job.id)
+        if job.state != "CONFIGURING":
+            del world.to_hold[job.id]
 
 
 def _one(world: World, group: Sequence[Lease], job: Job | None, flags: dict[str, frozenset[str]]) -> bool:

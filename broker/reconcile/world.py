@@ -63,6 +63,8 @@ class World:
     """One lease's home is brought or taken away by one worker at a time."""
     introduced: dict[int, frozenset[str]] = field(default_factory=dict)
     """Job → the leases whose machines know one another for it."""
+    to_hold: dict[int, str] = field(default_factory=dict)
+    """Job → why it is held as soon as Slurm has requeued it."""
     registering: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when slurmctld first answered after its slurmd was started."""
     listings: "Listings" = field(default_factory=lambda: Listings())
