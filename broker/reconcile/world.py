@@ -57,6 +57,8 @@ class World:
     """When this daemon started: what its predecessor did last happened before."""
     join_plan: Callable[[Lease], JoinPlan]
     nudge: Callable[[], None] = lambda: None
+    promise: Callable[[Lease, int, datetime], None] = lambda lease, job_id, until: None
+    """`Living.promise`: on return it stands where `broker reap` looks that the job may need the lease's machine till then."""
     unreachable: dict[str, str] = field(default_factory=dict)
     """Lease id → why its machine was last not reachable: each reason is logged once, not at each knock."""
     homes: "Locks" = field(default_factory=lambda: Locks())
