@@ -23,7 +23,7 @@ from broker.provisioning.ssh import open_shell
 from broker.provisioning.steps import JoinPlan
 from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, overlay, refresh_offers, release, renew
 from broker.reconcile.driver import Activity, Driver, Task
-from broker.reconcile.living import Living
+from broker.reconcile.living import Living, quiet
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.world import Site, World
 from broker.services.nodes import Intents
@@ -87,8 +87,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         engine=engine,
         slurm=slurm,
         cluster=site.cluster,
-        # Twice: whoever has not renewed a node for so long has lost it to the node's own timer already.
-        quiet=2 * site.dead_man,
+        quiet=quiet(site.dead_man),
         clock=clock,
     )
     world = World(

@@ -26,6 +26,7 @@ from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
 from broker.reconcile import refusals
 from broker.reconcile.driver import Task
+from broker.reconcile.living import may_have_been_reaped
 from broker.reconcile.world import World
 from broker.services import purchases
 
@@ -190,6 +191,7 @@ def _adopt(world: World, lease: Lease) -> None:
             leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
         return
     with world.engine.begin() as db:
+        may_have_been_reaped(db, world, lease, now)
         purchases.refused(db, lease, "the purchase never happened: no machine with its label", now)
     world.nudge()
 

@@ -1,14 +1,17 @@
 """What the daemon leaves for the reaper."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from factories import a_job
 
-from broker.core.errors import BrokerError
+from broker.core.errors import BrokerError, OutcomeUnknown
 from broker.core.living import from_text
-from broker.db import jobs, leases
+from broker.core.usage import UsageKind, bounds
+from broker.db import jobs, leases, usage
+from broker.db.engine import reading
 from broker.reconcile.living import Living, latest_end
 
 QUIET = timedelta(minutes=30)
@@ -174,3 +177,29 @@ def test_the_word_is_whole_whenever_it_is_read_and_no_one_elses_to_read(said):
     json.loads(said.path.read_text())
     assert [path.name for path in said.path.parent.glob("*living*")] == ["living.json"]
     assert said.path.stat().st_mode & 0o007 == 0
+
+
+@pytest.mark.parametrize(("away_s", "costs"), [(1900, True), (600, False)])
+def test_a_purchase_in_mid_air_that_is_gone_after_a_long_silence_may_have_cost_all_of_it(rig, away_s, costs):
+    provider = rig.providers["lambda-a"]
+    provider.fail_create, provider.lose_answers = [OutcomeUnknown("cut")], True
+    lease = rig.ask()
+    rig.until(lambda: rig.instances())
+    began = rig.ledger()[0].state_since
+    rig.clock.pass_seconds(away_s)
+    provider.vanish(rig.instances()[0])
+    rig.world = replace(rig.world, started_at=rig.clock())
+
+    rig.until(lambda: rig.ledger()[0].state == "released")
+
+    with reading(rig.world.engine) as db:
+        used = usage.of_lease(db, lease.id)
+    assert bool(used) == costs
+    if costs:
+        spent = bounds(used[UsageKind.START], used[UsageKind.END], rig.clock(), timedelta(minutes=1))
+        assert spent.low == 0
+        assert spent.high > lease_price(rig) * (rig.world.started_at - began) / timedelta(hours=1)
+
+
+def lease_price(rig):
+    return float(rig.ledger()[0].price_per_hour)
