@@ -15,6 +15,8 @@ from broker.config import Settings
 from broker.core.errors import ConfigError
 from broker.core.leases import Lease
 from broker.db.engine import open_ledger
+from broker.metrics.metrics import CONTENT_TYPE, Metrics
+from broker.metrics.tail import Tail
 from broker.privileged.client import PrivilegedClient
 from broker.providers.registry import make_providers
 from broker.provisioning.bundle import Bundle, find_bundle
@@ -42,6 +44,7 @@ class App:
     api: FastAPI
     driver: Driver
     engine: Engine
+    metrics: Metrics
     knock: Path
     socket: Path
 
@@ -56,7 +59,9 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     engine = open_ledger(f"sqlite:///{state / 'broker.db'}")
     key_file, public_key = client_key(state / "ssh")
     bundle = find_bundle(settings.node.bundle_dir)
-    providers = make_providers(settings.providers, clock)
+    metrics = Metrics(__version__)
+    adapters = make_providers(settings.providers, clock, metrics.hear)
+    providers = {name: metrics.counting(adapter) for name, adapter in adapters.items()}
     net = PrivilegedClient(run / "net.sock")
     as_user = PrivilegedClient(run / "as-user.sock")
     slurm = CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s)
@@ -103,6 +108,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         join_plan=_join_planner(settings, site, bundle, net),
         nudge=nudge,
         promise=living.promise,
+        happened=metrics.happened,
     )
     intents = Intents(
         spool / "intents",
@@ -110,8 +116,10 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         {f"{shape.name}-{number}": shape.name for shape in settings.shapes for number in range(1, shape.nodes + 1)},
         timedelta(seconds=settings.slurm.resume_timeout_s),
         clock,
+        metrics.intent,
     )
-    driver = Driver(_activities(world, intents, living), clock)
+    tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
+    driver = Driver(_activities(world, intents, living, tail), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -126,15 +134,16 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         nudge=nudge,
     )
     return App(
-        api=create_app(operations, operator_uids(settings.site.operators)),
+        api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
         driver=driver,
         engine=engine,
+        metrics=metrics,
         knock=spool / "knock",
         socket=run / "api.sock",
     )
 
 
-def _activities(world: World, intents: Intents, living: Living) -> list[Activity]:
+def _activities(world: World, intents: Intents, living: Living, tail: Tail) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
     renewed_s = world.site.dead_man.total_seconds() / 3
@@ -142,6 +151,10 @@ def _activities(world: World, intents: Intents, living: Living) -> list[Activity
     def take_intents() -> list[Task]:
         if intents.take():
             world.nudge()
+        return []
+
+    def count_events() -> list[Task]:
+        tail.read_on()
         return []
 
     return [
@@ -158,6 +171,8 @@ def _activities(world: World, intents: Intents, living: Living) -> list[Activity
         Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
         Activity(name="overlay", interval_seconds=10.0, find=lambda: overlay.find(world), nudged=False),
         Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
+        # Nobody may ever scrape: then the history still has to be read in small pieces.
+        Activity(name="count", interval_seconds=30.0, find=count_events, nudged=False),
         Activity(name="sweep", interval_seconds=30.0, find=sweep.find, nudged=False),
     ]
 

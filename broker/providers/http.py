@@ -94,7 +94,25 @@ class Exchange:
     date: datetime | None
 
 
-Hear = Callable[[Exchange], None]
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """A call waited so long for our own limit of the credential."""
+
+    provider: str
+    seconds: float
+
+
+Hear = Callable[[Exchange | Wait], None]
+
+
+def heard_sleep(provider: str, hear: Hear) -> Callable[[float], None]:
+    """A `sleep` for `pace` that tells how long it was."""
+
+    def sleep(seconds: float) -> None:
+        hear(Wait(provider=provider, seconds=seconds))
+        time.sleep(seconds)
+
+    return sleep
 
 
 class HeardClient(httpx.Client):

@@ -8,7 +8,7 @@ import httpx
 from broker.config import ProviderSettings
 from broker.core.errors import ConfigError
 from broker.providers.base import Provider
-from broker.providers.http import Hear, HeardClient, Pace
+from broker.providers.http import Hear, HeardClient, Pace, heard_sleep
 from broker.providers.lambda_cloud import BASE_URL as LAMBDA_URL
 from broker.providers.lambda_cloud import LambdaProvider
 
@@ -41,7 +41,10 @@ def _lambda(settings: ProviderSettings, clock: Callable[[], datetime], hear: Hea
         timeout=_TIMEOUT,
         limits=_CONNECTIONS,
     )
-    return LambdaProvider(settings.name, http, clock, regions=frozenset(settings.regions), pace=_pace(settings))
+    sleep = heard_sleep(settings.name, hear)
+    return LambdaProvider(
+        settings.name, http, clock, regions=frozenset(settings.regions), pace=_pace(settings), sleep=sleep
+    )
 
 
 def _pace(settings: ProviderSettings) -> Pace:

@@ -137,7 +137,7 @@ def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
             return
 
 
-def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime) -> None:
+def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, how: str = "bought") -> None:
     """Write the machine into the ledger, also when the lease was moved on meanwhile: then it is given back."""
     now = world.clock()
     for _ in range(5):
@@ -149,7 +149,7 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime) -
                         db,
                         current,
                         LeaseState.BOOTSTRAPPING,
-                        f"bought: instance {instance.id}, waiting for it to boot",
+                        f"{how}: instance {instance.id}, waiting for it to boot",
                         now,
                         instance_id=instance.id,
                         not_before=None,
@@ -183,7 +183,7 @@ def _adopt(world: World, lease: Lease) -> None:
     found = next((i for i in provider.instances() if i.label == lease.label), None)
     if found is not None:
         log.info("lease_id=%s instance=%s adopted by label", lease.id, found.id)
-        _bought(world, lease, found, lease.state_since)
+        _bought(world, lease, found, lease.state_since, "adopted by its label")
         return
     since = max(lease.state_since, world.started_at)
     if now - since < timedelta(seconds=2 * provider.visibility_lag_seconds):

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "services": INSIDE,
     "reconcile": INSIDE,
     "api": INSIDE,
+    "metrics": INSIDE,
     "cli": {"core"},
     "cli/offline": BASIS | {"cli", "slurm", "provisioning", "simulate", "sandbox", "reaper", "providers"},
     # A process of its own, which must do when the daemon, the ledger and what they are made of cannot.

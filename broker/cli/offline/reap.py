@@ -17,7 +17,7 @@ from broker.config import Settings, load
 from broker.core.errors import BrokerError, ConfigError
 from broker.core.leases import lease_of_label
 from broker.core.living import LivingWord, from_text
-from broker.providers.http import Exchange
+from broker.providers.http import Exchange, Wait
 from broker.providers.registry import make_providers
 from broker.reaper.reap import Credential, Look, NotConfirmed, Outcome, Reaper
 from broker.reaper.sightings import Sightings
@@ -101,8 +101,9 @@ def reap(
 def _reaper(settings: Settings, living: str | None, max_age: timedelta | None, memory: Path | None) -> Reaper:
     skews: dict[str, timedelta | None] = {}
 
-    def hear(exchange: Exchange) -> None:
-        skews[exchange.provider] = _now() - exchange.date if exchange.date is not None else None
+    def hear(heard: Exchange | Wait) -> None:
+        if isinstance(heard, Exchange):
+            skews[heard.provider] = _now() - heard.date if heard.date is not None else None
 
     def skew_of(name: str) -> Callable[[], timedelta | None]:
         return lambda: skews.get(name)
