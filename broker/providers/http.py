@@ -106,7 +106,7 @@ Hear = Callable[[Exchange | Wait], None]
 
 
 def heard_sleep(provider: str, hear: Hear) -> Callable[[float], None]:
-    """A `sleep` for `pace` that tells how long it was."""
+    """A `sleep` for `wait_for` that tells how long it was."""
 
     def sleep(seconds: float) -> None:
         hear(Wait(provider=provider, seconds=seconds))
