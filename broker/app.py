@@ -11,20 +11,21 @@ from sqlalchemy import Engine
 from broker import __version__
 from broker.api.app import create_app
 from broker.api.auth import operator_uids
-from broker.config import ProviderSettings, Settings
+from broker.config import Settings
 from broker.core.errors import ConfigError
 from broker.core.leases import Lease
 from broker.db.engine import open_ledger
+from broker.metrics.metrics import CONTENT_TYPE, Metrics
+from broker.metrics.tail import Tail
 from broker.privileged.client import PrivilegedClient
-from broker.providers.base import Provider
-from broker.providers.http import Pace
-from broker.providers.registry import MAKERS
+from broker.providers.registry import make_providers
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
 from broker.provisioning.steps import JoinPlan
 from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, overlay, refresh_offers, release, renew
 from broker.reconcile.driver import Activity, Driver, Task
+from broker.reconcile.living import Living, quiet
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.world import Site, World
 from broker.services.nodes import Intents
@@ -43,6 +44,7 @@ class App:
     api: FastAPI
     driver: Driver
     engine: Engine
+    metrics: Metrics
     knock: Path
     socket: Path
 
@@ -57,7 +59,9 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     engine = open_ledger(f"sqlite:///{state / 'broker.db'}")
     key_file, public_key = client_key(state / "ssh")
     bundle = find_bundle(settings.node.bundle_dir)
-    providers = _providers(settings, clock)
+    metrics = Metrics(__version__)
+    adapters = make_providers(settings.providers, clock, metrics.hear)
+    providers = {name: metrics.counting(adapter) for name, adapter in adapters.items()}
     net = PrivilegedClient(run / "net.sock")
     as_user = PrivilegedClient(run / "as-user.sock")
     slurm = CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s)
@@ -83,6 +87,14 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         lease_logs=state / "leases",
         jobs_folder=spool / "jobs",
     )
+    living = Living(
+        path=state / "living.json",
+        engine=engine,
+        slurm=slurm,
+        cluster=site.cluster,
+        quiet=quiet(site.dead_man),
+        clock=clock,
+    )
     world = World(
         site=site,
         engine=engine,
@@ -95,6 +107,8 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         started_at=clock(),
         join_plan=_join_planner(settings, site, bundle, net),
         nudge=nudge,
+        promise=living.promise,
+        happened=metrics.happened,
     )
     intents = Intents(
         spool / "intents",
@@ -102,8 +116,10 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         {f"{shape.name}-{number}": shape.name for shape in settings.shapes for number in range(1, shape.nodes + 1)},
         timedelta(seconds=settings.slurm.resume_timeout_s),
         clock,
+        metrics.intent,
     )
-    driver = Driver(_activities(world, intents), clock)
+    tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
+    driver = Driver(_activities(world, intents, living, tail), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -118,21 +134,27 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         nudge=nudge,
     )
     return App(
-        api=create_app(operations, operator_uids(settings.site.operators)),
+        api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
         driver=driver,
         engine=engine,
+        metrics=metrics,
         knock=spool / "knock",
         socket=run / "api.sock",
     )
 
 
-def _activities(world: World, intents: Intents) -> list[Activity]:
+def _activities(world: World, intents: Intents, living: Living, tail: Tail) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
+    renewed_s = world.site.dead_man.total_seconds() / 3
 
     def take_intents() -> list[Task]:
         if intents.take():
             world.nudge()
+        return []
+
+    def count_events() -> list[Task]:
+        tail.read_on()
         return []
 
     return [
@@ -145,14 +167,12 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
         Activity(name="forget", interval_seconds=10.0, find=lambda: attend.find_forgotten(world), nudged=False),
         Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
-        Activity(
-            name="renew",
-            interval_seconds=world.site.dead_man.total_seconds() / 3,
-            find=lambda: renew.find(world),
-            nudged=False,
-        ),
+        Activity(name="living", interval_seconds=min(30.0, renewed_s), find=living.find, nudged=False),
+        Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
         Activity(name="overlay", interval_seconds=10.0, find=lambda: overlay.find(world), nudged=False),
         Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
+        # Nobody may ever scrape: then the history still has to be read in small pieces.
+        Activity(name="count", interval_seconds=30.0, find=count_events, nudged=False),
         Activity(name="sweep", interval_seconds=30.0, find=sweep.find, nudged=False),
     ]
 
@@ -185,25 +205,6 @@ def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: Privilege
         )
 
     return plan
-
-
-def _providers(settings: Settings, clock: Callable[[], datetime]) -> dict[str, Provider]:
-    providers = {}
-    for name, wanted in settings.providers.items():
-        if wanted.kind not in MAKERS:
-            raise ConfigError(f"[provider.{name}] kind = {wanted.kind!r}: known kinds are {', '.join(sorted(MAKERS))}")
-        providers[name] = MAKERS[wanted.kind](
-            name, wanted.api_key.reveal(), wanted.base_url, frozenset(wanted.regions), clock, _pace(wanted)
-        )
-    return providers
-
-
-def _pace(wanted: ProviderSettings) -> Pace:
-    calls, creates = wanted.call_interval_ms, wanted.create_interval_ms
-    return Pace(
-        calls=None if calls is None else calls / 1000,
-        creates=None if creates is None else creates / 1000,
-    )
 
 
 def _read(key: str, path: Path) -> bytes:

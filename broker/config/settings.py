@@ -39,7 +39,10 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """`operators` are Unix user names; root is one even when it is not named."""
+    """`operators` are Unix user names; root is one even when it is not named.
+
+    `metrics_listen`: host and port where metrics are served by TCP, too; None: on the API's socket only.
+    """
 
     cluster: str
     currency: str
@@ -47,6 +50,7 @@ class Site:
     state_dir: Path
     run_dir: Path
     spool_dir: Path
+    metrics_listen: tuple[str, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)

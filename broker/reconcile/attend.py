@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from functools import partial
 
 from broker.core.demand import Job
@@ -21,18 +20,15 @@ from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
 from broker.reconcile import peers, waiter
 from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
+from broker.reconcile.living import HOLDS, latest_end
 from broker.reconcile.nodes import run_on_node
 from broker.reconcile.world import World
 from broker.slurm import hostlist
 
 log = logging.getLogger("broker.attend")
 
-# The node's dead-man timer leaves a running job alone for its time limit and this long after it.
-_JOB_MARGIN = timedelta(minutes=15)
-_NO_LIMIT = timedelta(days=365)
 # Homes brought at the same time for one job; more only wait for one another at broker-as-user.
 _AT_ONCE = 16
-_RUNS = frozenset({"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +51,7 @@ def find(world: World) -> Iterable[Task]:
     if attended:
         seen = {job.id: job for job in world.slurm.jobs({job.job_id for job in attended})}
         for row in attended:
-            if row.job_id not in seen or seen[row.job_id].state not in _RUNS:
+            if row.job_id not in seen or seen[row.job_id].state not in HOLDS:
                 yield Task(key=f"home:{row.lease_id}:{row.job_id}", run=partial(_take_home_away, world, row))
 
 
@@ -148,7 +144,9 @@ def _bring_home(world: World, job: Job, lease: Lease) -> None:
             jobs.attend(db, job.id, lease.id, job.user, now)
         address = str(world.site.addresses[lease.node])
         home = world.as_user.export_home(job.user, lease.id, public_key, address)
-        run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=_until(job, now))))
+        until = latest_end(job, now)
+        world.promise(lease, job.id, until)
+        run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=until)))
         with world.engine.begin() as db:
             jobs.mounted(db, job.id, lease.id, world.clock())
     log.info("job=%s user=%s node=%s lease_id=%s home mounted", job.id, job.user, lease.node, lease.id)
@@ -161,7 +159,7 @@ def _take_home_away(world: World, attended: AttendedJob) -> bool:
         job = next(iter(world.slurm.jobs([attended.job_id])), None)
         with reading(world.engine) as db:
             lease = leases.get(db, attended.lease_id)
-            if job is not None and job.state in _RUNS and lease.node in job.nodes:
+            if job is not None and job.state in HOLDS and lease.node in job.nodes:
                 return False
             shared = any(
                 other.lease_id == attended.lease_id and other.user == attended.user and other.job_id != attended.job_id
@@ -203,7 +201,7 @@ def _clear_comment(world: World, job_id: int) -> None:
 
 def _forget_if_gone(world: World, waiting: WaitingJob) -> None:
     job = next(iter(world.slurm.jobs([waiting.id])), None)
-    if job is None or job.state not in _RUNS:
+    if job is None or job.state not in HOLDS:
         _dismiss(world, waiting)
 
 
@@ -220,10 +218,6 @@ def _forget(world: World, waiting: WaitingJob) -> None:
         if left.stat().st_ino == waiting.inode:
             left.unlink()
             left.with_suffix(".fifo").unlink()
-
-
-def _until(job: Job, now: datetime) -> datetime:
-    return now + (job.time_limit or _NO_LIMIT) + _JOB_MARGIN
 
 
 def parse_waiting(name: str, text: str) -> WaitingJob:

@@ -62,6 +62,7 @@ class Sandbox:
         boot_seconds: float = 3.0,
         limits: str = "published",
         suspend_time_s: int = 20,
+        dead_man_s: int = 120,
         faults: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come."""
@@ -77,7 +78,7 @@ class Sandbox:
             self._say("sandbox: one that was interrupted while it started is ended first")
         shutil.rmtree(self.layout.log, ignore_errors=True)
         try:
-            self._lay_out(suspend_time_s, limits)
+            self._lay_out(suspend_time_s, dead_man_s, limits)
             with prepare.alone(self.layout, self._say):
                 prepare.instance_root(self.layout, self._say)
                 prepare.database(self.layout, self._say)
@@ -218,7 +219,7 @@ class Sandbox:
         log = self.layout.log / f"{part}.log"
         return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
 
-    def _lay_out(self, suspend_time_s: int, limits: str) -> None:
+    def _lay_out(self, suspend_time_s: int, dead_man_s: int, limits: str) -> None:
         where = self.layout
         for folder in (where.directory, where.run, where.state, where.homes, where.etc_slurm, where.scratch, where.log):
             folder.mkdir(parents=True, exist_ok=True)
@@ -230,6 +231,7 @@ class Sandbox:
             controller=hosts.CONTROLLER,
             cloud=hosts.CLOUD,
             suspend_time_s=suspend_time_s,
+            dead_man_s=dead_man_s,
             limits=limits,
         )
         etc_broker = where.directory / "etc-broker"

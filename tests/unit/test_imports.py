@@ -29,8 +29,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "services": INSIDE,
     "reconcile": INSIDE,
     "api": INSIDE,
+    "metrics": INSIDE,
     "cli": {"core"},
-    "cli/offline": BASIS | {"cli", "slurm", "provisioning", "simulate", "sandbox"},
+    "cli/offline": BASIS | {"cli", "slurm", "provisioning", "simulate", "sandbox", "reaper", "providers"},
+    # A process of its own, which must do when the daemon, the ledger and what they are made of cannot.
+    "reaper": {"core", "providers"},
     # The sandbox is a site of its own making: it starts the real parts, and may know how each of them is set up.
     "sandbox": INSIDE,
     "app": INSIDE | {"api", "daemon", "metrics"},
