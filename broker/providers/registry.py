@@ -34,3 +34,5 @@ def _lambda(
 Maker = Callable[[str, str, str | None, frozenset[str], Callable[[], datetime], Pace], Provider]
 MAKERS: Mapping[str, Maker] = {"lambda": _lambda}
 KINDS = frozenset(MAKERS)
+URLS: Mapping[str, str] = {"lambda": LAMBDA_URL}
+"""Kind of provider → its API's own address, where the configuration names no other."""
