@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 
 from broker.config import Settings
 from broker.core.errors import ConfigError
@@ -18,6 +19,7 @@ def checks(
 ) -> list[Check]:
     """`scripts`: path → text of the programs that slurm.conf names."""
     bundle, packed = keys.packed(settings)
+    munge = cache(keys.round_trip)
     try:
         known = slurm.read(settings, slurm_site, scripts)
     except ConfigError as exc:
@@ -25,12 +27,12 @@ def checks(
         slurm_checks = [_unreadable(exc)]
     else:
         slurm_user = known.user
-        slurm_checks = slurm.checks(settings, known, bundle, packed)
+        slurm_checks = slurm.checks(settings, known, bundle, packed, munge)
     return [
         ledger.check(book, daemon.status is not None),
         *site.checks(settings, daemon, book.living, now, slurm_user),
         *slurm_checks,
-        *keys.checks(settings, slurm_user),
+        *keys.checks(settings, slurm_user, munge),
         *overlay.checks(settings, book.living, now, SLURMCTLD_PORT),
         *providers.checks(settings, book.living, lambda: book.suspended(now)),
     ]

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from broker.core.errors import BrokerError
 
+AS_ROOT = "run it as root"
+
 
 class Unseen(BrokerError):
     """What a check needs could not be had, which another check tells: this one is skipped."""
@@ -67,7 +69,7 @@ def _looked(check: Check) -> list[Finding]:
     try:
         found = list(check.look())
     except PermissionError as exc:
-        found = [skipped(check.name, f"{exc.filename or 'it'} may not be looked at by this user", "run it as root")]
+        found = [skipped(check.name, f"{exc.filename or 'it'} may not be looked at by this user", AS_ROOT)]
     except Unseen as exc:
         found = [skipped(check.name, str(exc))]
     except BrokerError as exc:

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from broker.config import Settings
@@ -16,9 +16,9 @@ _SECTION = "keys"
 MUNGED_KEY = Path("/etc/munge/munge.key")
 
 
-def checks(settings: Settings, slurm_user: str) -> list[Check]:
+def checks(settings: Settings, slurm_user: str, munge: Callable[[], Ran]) -> list[Check]:
     return [
-        Check(section=_SECTION, name="munge", look=lambda: [judge_munge(_round_trip())]),
+        Check(section=_SECTION, name="munge", look=lambda: [judge_munge(munge())]),
         Check(section=_SECTION, name="munge key", look=lambda: _munge_key(settings)),
         Check(section=_SECTION, name="SSH key", look=lambda: _ssh_key(settings)),
         Check(section=_SECTION, name="node bundle", look=lambda: _bundle(settings, slurm_user)),
@@ -104,7 +104,8 @@ def judge_arch(bundle: Bundle, machine: str) -> list[Finding]:
     return [ok("node bundle", f"{bundle.path.name}, Slurm {bundle.slurm_version}, {bundle.arch}, undamaged")]
 
 
-def _round_trip() -> Ran:
+def round_trip() -> Ran:
+    """A munge credential made and decoded here; how that ended."""
     made = place.run(["munge", "-n"])
     return made if made.code else place.run(["unmunge"], stdin=made.out)
 

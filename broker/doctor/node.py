@@ -14,7 +14,8 @@ from broker.core.demand import Shape
 from broker.core.errors import NodeUnreachable, StepFailed
 from broker.core.leases import Lease
 from broker.doctor import overlay, place
-from broker.doctor.findings import Finding, fail, ok, skipped, warn
+from broker.doctor.findings import Check, Finding, Status, fail, ok, skipped, warn
+from broker.doctor.findings import examine as run_checks
 from broker.doctor.slurm import Slurm
 from broker.provisioning.acceptance import accept
 from broker.provisioning.base import OpenShell
@@ -64,8 +65,16 @@ def examine(
 ) -> list[Finding]:
     """Everything that can be seen from `lease`'s machine and towards it, in order."""
     section = f"node {lease.node}"
-    found = [*_from_here(settings, lease), *_from_there(settings, slurm, bundle, lease, open_shell)]
-    return [replace(finding, section=section) for finding in found]
+    return run_checks(
+        [
+            Check(section=section, name="from here", look=lambda: _from_here(settings, lease)),
+            Check(
+                section=section,
+                name="from there",
+                look=lambda: _from_there(settings, slurm, bundle, lease, open_shell),
+            ),
+        ]
+    )
 
 
 def judge(asked: Asked, wanted: Wanted) -> list[Finding]:
@@ -266,9 +275,14 @@ def _from_here(settings: Settings, lease: Lease) -> Iterator[Finding]:
     address = str(settings.overlay.addresses()[lease.node])
     mtu = settings.overlay.mtu
     silence = place.refusal(address, SLURMD_PORT)
-    mend = f"broker node ssh {lease.node} -- sudo tail -n 30 /var/log/broker-node/slurmd.log"
+    mend = (
+        f"broker node ssh {lease.node} -- sudo tail -n 30 /var/log/broker-node/slurmd.log"
+        if silence == "Connection refused"
+        else f"is it the tunnel? wg show {settings.overlay.interface}; else let TCP {SLURMD_PORT} out to {address}"
+    )
     yield overlay.judge_port("slurmd from here", f"{address}:{SLURMD_PORT}", silence, mend)
-    yield overlay.judge_path(lease.node, mtu, overlay.path_loss(address, 64), overlay.path_loss(address, mtu))
+    path = overlay.judge_path(lease.node, mtu, *overlay.path_losses(address, mtu))
+    yield replace(path, mend=None) if path.status is Status.SKIPPED else path
 
 
 def _from_there(

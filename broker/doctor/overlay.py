@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -16,7 +17,7 @@ from broker.core.errors import BrokerError
 from broker.core.leases import Lease, LeaseState
 from broker.doctor import access, place
 from broker.doctor.access import Want
-from broker.doctor.findings import Check, Finding, Unseen, fail, ok, skipped, warn
+from broker.doctor.findings import AS_ROOT, Check, Finding, Unseen, fail, ok, skipped, warn
 from broker.privileged.client import Hub, Peer, PrivilegedClient
 from broker.provisioning.export_sshd import EXPORTS, PRIVATE_KEY, sshd_conf
 
@@ -218,6 +219,13 @@ def path_loss(address: str, size: int, timeout: float = 2.0) -> str | None:
         return f"no answer in {2 * timeout:g} s"
 
 
+def path_losses(address: str, mtu: int) -> tuple[str | None, str | None]:
+    """`path_loss` of a small datagram and of one as large as the MTU."""
+    with ThreadPoolExecutor(2) as pool:
+        small, large = pool.map(lambda size: path_loss(address, size), (64, mtu))
+    return small, large
+
+
 def _interface(name: str) -> Interface | None:
     # By `ip`, not /sys: in a container /sys may show the interfaces of another network namespace.
     shown = place.run(["ip", "-json", "-4", "address", "show", "dev", name])
@@ -273,7 +281,7 @@ def _as_user(path: Path) -> list[Finding]:
 def _denied(name: str, error: BrokerError) -> Finding | None:
     """Not a fault: this user is one of the others whom the domain refuses."""
     refused = isinstance(error.__cause__, PermissionError) or "may not ask this" in str(error)
-    return skipped(name, "it refuses this user, as it should", "run it as root") if refused else None
+    return skipped(name, "it refuses this user, as it should", AS_ROOT) if refused else None
 
 
 def _closed_to_others(name: str, path: Path) -> list[Finding]:
@@ -313,7 +321,7 @@ def _paths(settings: Settings, leases: Callable[[], list[Lease]]) -> list[Findin
     ready = [lease for lease in leases() if lease.state is LeaseState.READY]
     addresses = settings.overlay.addresses()
     found = [
-        judge_path(lease.node, settings.overlay.mtu, path_loss(address, 64), path_loss(address, settings.overlay.mtu))
+        judge_path(lease.node, settings.overlay.mtu, *path_losses(address, settings.overlay.mtu))
         for lease in ready[:3]  # the path is much the same to all; each lost one costs seconds
         if (address := str(addresses.get(lease.node, ""))) != ""
     ]

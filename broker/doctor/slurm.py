@@ -1,14 +1,14 @@
 """Slurm's side: slurm.conf, the programs it calls, slurmctld as it runs, our rights there."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from broker.config import Settings
 from broker.doctor import place
-from broker.doctor.findings import Check, Finding, fail, ok, skipped, warn
+from broker.doctor.findings import Check, Finding, Unseen, fail, ok, skipped, warn
 from broker.doctor.place import Entry, Ran
 from broker.provisioning.bundle import Bundle
 from broker.slurm import directives, hostlist
@@ -57,6 +57,11 @@ class Slurm:
         return directives.read(self.source.text)
 
     @property
+    def uses_munge(self) -> bool:
+        own = self.conf.value("AuthType")
+        return own is None or own.text == "auth/munge"
+
+    @property
     def user(self) -> str:
         """SlurmUser, under which Slurm runs our programs."""
         own = self.conf.value("SlurmUser")
@@ -68,19 +73,32 @@ def read(settings: Settings, site: SlurmSite, scripts: Mapping[str, str]) -> Slu
     return Slurm(site=site, source=read_inlined(settings.slurm.conf), scripts=scripts)
 
 
-def checks(settings: Settings, slurm: Slurm, bundle: Bundle | None, packed: frozenset[str]) -> list[Check]:
-    """`packed`: names of the files in the node bundle."""
+def checks(
+    settings: Settings, slurm: Slurm, bundle: Bundle | None, packed: frozenset[str], munge: Callable[[], Ran]
+) -> list[Check]:
+    """`packed`: names of the files in the node bundle; `munge`: a credential made and decoded."""
     conf = settings.slurm.conf
+
+    def with_munge(look: Callable[[], Iterable[Finding]]) -> Iterable[Finding]:
+        # Without munge each of Slurm's commands would wait for its time-out and then blame slurmctld.
+        if slurm.uses_munge and munge().code != 0:
+            raise Unseen("Slurm's commands cannot be asked without munge (see keys)")
+        return look()
+
     return [
-        Check(section=_SECTION, name="slurmctld", look=lambda: _slurmctld(settings, slurm, bundle)),
+        Check(
+            section=_SECTION,
+            name="slurmctld",
+            look=lambda: with_munge(lambda: _slurmctld(settings, slurm, bundle)),
+        ),
         Check(
             section=_SECTION,
             name="slurm.conf",
             look=lambda: judge_lint(slurm.source, slurm.site, slurm.scripts, conf),
         ),
         Check(section=_SECTION, name="programs", look=lambda: _programs(slurm.site, settings.path)),
-        Check(section=_SECTION, name="AdminLevel", look=lambda: _rights(settings, slurm)),
-        Check(section=_SECTION, name="node addresses", look=lambda: _addresses(settings)),
+        Check(section=_SECTION, name="AdminLevel", look=lambda: with_munge(lambda: _rights(settings, slurm))),
+        Check(section=_SECTION, name="node addresses", look=lambda: with_munge(lambda: _addresses(settings))),
         Check(section=_SECTION, name="plugins on nodes", look=lambda: judge_plugins(slurm.conf, packed)),
         Check(section=_SECTION, name="plugstack.conf", look=lambda: _plugstack(settings, slurm)),
     ]

@@ -1,7 +1,5 @@
 """`broker doctor`: works with the daemon dead, since that is when it is needed."""
 
-import getpass
-import os
 import socket
 import textwrap
 from collections import Counter
@@ -16,9 +14,9 @@ from broker.cli.offline.slurm_conf import programs_text, site_from_settings
 from broker.cli.output import json_option, print_json
 from broker.cli.words import printable
 from broker.config import InvalidConfig, Problem, Settings, load
-from broker.core.errors import BrokerError, ConfigError, NotFound
+from broker.core.errors import BrokerError, ConfigError, NotFound, Refused
 from broker.doctor import controller, keys, node, slurm
-from broker.doctor.findings import Finding, Status, examine, fail
+from broker.doctor.findings import AS_ROOT, Finding, Status, examine, fail
 from broker.doctor.ledger import Ledger
 from broker.doctor.site import Daemon
 from broker.provisioning.ssh import open_shell
@@ -60,14 +58,16 @@ def doctor(ctx: click.Context, node_name: str | None, config_path: Path, as_json
     except InvalidConfig as exc:
         if node_name is not None:
             raise
-        return _tell([_wrong(problem, config_path) for problem in exc.problems], "the rest needs it", now, as_json)
+        found = [_wrong(problem, config_path) for problem in exc.problems]
+        return _tell(found, "everything else needs a configuration that loads", now, as_json)
     if node_name is not None:
         return _tell(_ask_node(settings, node_name), None, now, as_json)
     daemon = _ask_daemon(Path(ctx.find_root().obj or settings.site.run_dir / "api.sock"))
     book = Ledger(settings.site.state_dir / "broker.db")
     checks = controller.checks(settings, site_from_settings(settings), _scripts(settings), daemon, book, now)
-    hint = None if os.geteuid() == 0 else f"{getpass.getuser()} may not look at everything: run it as root"
-    return _tell(examine(checks), hint, now, as_json)
+    found = examine(checks)
+    denied = any(finding.mend == AS_ROOT for finding in found)
+    return _tell(found, "this user may not look at everything: run it as root" if denied else None, now, as_json)
 
 
 def _wrong(problem: Problem, path: Path) -> Finding:
@@ -87,7 +87,10 @@ def _ask_daemon(path: Path) -> Daemon:
 def _ask_node(settings: Settings, name: str) -> list[Finding]:
     if name not in settings.overlay.nodes:
         raise NotFound(f"{name} is none of the nodes in {settings.path} ({settings.overlay.nodes[0]}, …)")
-    lease = Ledger(settings.site.state_dir / "broker.db").holding(name)
+    try:
+        lease = Ledger(settings.site.state_dir / "broker.db").holding(name)
+    except PermissionError as exc:
+        raise Refused(f"{settings.site.state_dir} may not be read by this user: run it as root") from exc
     if lease is None or lease.address is None or lease.host_key is None:
         raise NotFound(f"no machine with an address stands behind {name} now; `broker why {name}` tells its story")
     known = slurm.read(settings, site_from_settings(settings), _scripts(settings))
