@@ -80,9 +80,11 @@ def judge_interface(settings: Settings, seen: Interface | None) -> list[Finding]
         make = fail if seen.mtu > overlay.mtu else warn
         found.append(make(name, f"MTU is {seen.mtu}, nodes are given {overlay.mtu}: big packets may vanish", mend))
     if seen.forwards:
-        seen_text = "this host routes packets on from it: a rented machine may reach your network"
-        mend = f"sysctl net.ipv4.conf.{overlay.interface}.forwarding=0, or drop them in the firewall's forward chain"
-        found.append(warn(name, seen_text, mend))
+        seen_text = (
+            "this host routes its packets on; whether a firewall keeps rented machines off your network is not seen"
+        )
+        mend = f"sysctl net.ipv4.conf.{overlay.interface}.forwarding=0, or a rule in the forward chain"
+        found.append(skipped("routing from it", seen_text, mend))
     return found or [ok(name, f"up, {overlay.hub}, MTU {seen.mtu}")]
 
 
@@ -130,8 +132,8 @@ def judge_reach(
 
 
 def judge_names(wanted: Mapping[str, IPv4Address], resolved: Mapping[str, str | None]) -> list[Finding]:
-    """Node names as this host resolves them; None: it does not. A name that is looked up elsewhere stalls slurmctld."""
-    wrong = [name for name, address in wanted.items() if resolved[name] != str(address)]
+    """`resolved`: node names as this host resolves them, None: it does not; names that are left out were not tried."""
+    wrong = [name for name, address in wanted.items() if resolved.get(name, str(address)) != str(address)]
     if not wrong:
         return [ok("names", f"all {len(wanted)} node names resolve to their overlay addresses")]
     first = wrong[0]
@@ -299,7 +301,7 @@ def _slurmctld(settings: Settings, port: int) -> list[Finding]:
 
 
 def _resolved(names: Iterable[str]) -> dict[str, str | None]:
-    """By /etc/hosts first: ten thousand look-ups would take a minute; the first few it lacks are looked up."""
+    """By /etc/hosts first: ten thousand look-ups would take a minute."""
     known: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/etc/hosts").read_text().splitlines():
@@ -307,13 +309,16 @@ def _resolved(names: Iterable[str]) -> dict[str, str | None]:
             for alias in aliases:
                 known.setdefault(alias, address)
     resolved: dict[str, str | None] = {}
-    lookups = 0
+    failed = 0
     for name in names:
-        resolved[name] = known.get(name)
-        if resolved[name] is None and lookups < 3:
-            lookups += 1
-            with contextlib.suppress(OSError):
+        if name in known:
+            resolved[name] = known[name]
+        elif failed < 3:  # each failure may take seconds; the names after the third are left out
+            try:
                 resolved[name] = socket.gethostbyname(name)
+            except OSError:
+                resolved[name] = None
+                failed += 1
     return resolved
 
 

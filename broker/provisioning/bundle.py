@@ -140,7 +140,7 @@ def load(archive: Path) -> Bundle:
     """Read what an archive holds. BrokerError: it is missing or not one of our bundles."""
     try:
         return _described(archive, _manifest_of(archive))
-    except (OSError, EOFError, tarfile.TarError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError, TypeError) as exc:
         raise BrokerError(
             f"node bundle {archive} cannot be used ({type(exc).__name__}: {exc}); delete it and build it again: "
             f"broker node-bundle build --output {archive.parent}"
