@@ -47,6 +47,8 @@ class Wanted:
     """What the answers are held against."""
 
     node: str
+    lease: str
+    interface: str
     shape: Shape
     bundle: Bundle | None
     overlay_mtu: int
@@ -94,16 +96,14 @@ def judge(asked: Asked, wanted: Wanted) -> list[Finding]:
 
 def _judge_machine(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
     # Its disk may be full of the job's own data, and its clock is measured better below.
-    shape, told = replace(wanted.shape, disk_gib=0), datetime.fromtimestamp(float(asked.facts.get("epoch", "0")), UTC)
+    shape, told = replace(wanted.shape, disk_gib=0), datetime.fromtimestamp(_number(asked.facts.get("epoch")), UTC)
     problems = accept(shape, asked.facts, told, wanted.bundle.arch if wanted.bundle else None)
     for problem in problems:
-        yield fail(
-            "machine", problem, f"broker lease release LEASE --reason 'not what was bought' (broker why {wanted.node})"
-        )
+        yield fail("machine", problem, f"broker lease release {wanted.lease} --reason 'not what was bought'")
     if not problems:
         gpus = f"{asked.facts.get('gpus', '0')} × {shape.accelerator}, " if shape.accelerator else ""
         yield ok("machine", f"{gpus}{asked.facts.get('cpus')} CPUs, {asked.facts.get('os', 'unknown system')}")
-    free = int(asked.facts.get("disk_free_mib") or 0)
+    free = _number(asked.facts.get("disk_free_mib"))
     if free < _LOW_MIB:
         yield warn("disk", f"{free} MiB free on /", f"broker node ssh {wanted.node} -- df -h /; the job writes there")
     else:
@@ -127,10 +127,10 @@ def _judge_overlay(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
         yield fail(
             "overlay",
             "the interface is gone",
-            f"broker lease release LEASE --reason overlay (broker why {wanted.node})",
+            f"broker lease release {wanted.lease} --reason overlay",
         )
         return
-    at, now = int(answers.get("handshake") or 0), int(answers["now"])
+    at, now = _number(answers.get("handshake")), _number(answers.get("now"))
     open_port = f"let UDP to {wanted.endpoint} in from the internet, at every firewall and NAT on the way"
     if at == 0:
         yield fail("overlay", f"no handshake with {wanted.endpoint} ever", open_port)
@@ -139,9 +139,19 @@ def _judge_overlay(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
     else:
         yield ok("overlay", f"handshake with {wanted.endpoint} {now - at} s ago")
     if answers.get("mtu") != str(wanted.overlay_mtu):
-        mend = f"broker node ssh {wanted.node} -- sudo ip link set broker0 mtu {wanted.overlay_mtu}"
+        mend = f"broker node ssh {wanted.node} -- sudo ip link set {wanted.interface} mtu {wanted.overlay_mtu}"
         yield fail("MTU", f"its interface has {answers.get('mtu')}, [overlay] mtu is {wanted.overlay_mtu}", mend)
     yield _judge_path(answers, wanted)
+    met, _, others = answers.get("direct", "0 0").partition(" ")
+    if _number(met) < _number(others):
+        seen = f"{met} of the job's {others} other nodes are reached directly; the others' traffic crosses the hub"
+        mend = "let UDP between the machines in at the provider's firewall; NCCL over the hub is slow, not wrong"
+        yield warn("direct peers", seen, mend)
+
+
+def _number(text: str | None) -> int:
+    """A machine that turned hostile says what it likes: 0 for what is no number."""
+    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 12 else 0
 
 
 def _judge_path(answers: Mapping[str, str], wanted: Wanted) -> Finding:
@@ -168,7 +178,7 @@ def _judge_ports(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
         elif said == "refused":
             yield fail(name, f"{wanted.hub}:{port} is reached, and nobody listens", start)
         else:
-            yield fail(name, f"{wanted.hub}:{port}: {said}", _let_in(port))
+            yield fail(name, f"{wanted.hub}:{port}: {said}", _let_in(wanted.interface, port))
     callbacks = {key.removeprefix("callback "): said for key, said in answers.items() if key.startswith("callback ")}
     if not callbacks:
         seen = f"SrunPortRange is {wanted.srun_port_range or 'not set'}: no port could be tried"
@@ -178,11 +188,11 @@ def _judge_ports(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
         if said in _OPEN:
             yield ok(f"srun on {host}", f"a port of {ports} is reached")
         else:
-            yield fail(f"srun on {host}", f"ports {ports}: {said}: srun there hangs", _let_in(ports))
+            yield fail(f"srun on {host}", f"ports {ports}: {said}: srun there hangs", _let_in(wanted.interface, ports))
 
 
-def _let_in(ports: int | str) -> str:
-    return f"nft insert rule inet filter input iifname broker0 tcp dport {ports} accept (your table and chain)"
+def _let_in(interface: str, ports: int | str) -> str:
+    return f"nft insert rule inet filter input iifname {interface} tcp dport {ports} accept (your table and chain)"
 
 
 def _judge_slurm(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
@@ -209,10 +219,8 @@ def _judge_dead_man(asked: Asked, wanted: Wanted) -> Finding:
     answers = asked.answers
     if "dead_man" not in answers:
         seen = "its timer does not run: were the daemon lost, this machine would cost money until somebody ended it"
-        return fail(
-            "dead-man", seen, f"broker lease release LEASE --reason 'no dead-man timer' (broker why {wanted.node})"
-        )
-    age = int(answers["now"]) - int(answers.get("renewed") or 0)
+        return fail("dead-man", seen, f"broker lease release {wanted.lease} --reason 'no dead-man timer'")
+    age = _number(answers.get("now")) - _number(answers.get("renewed"))
     if age > wanted.dead_man_s * 2 // 3:
         seen = f"renewed {age} s ago, and at {wanted.dead_man_s} s it ends itself when it is idle"
         return warn("dead-man", seen, "systemctl start broker; journalctl -u broker | grep renew")
@@ -234,13 +242,17 @@ def _judge_users(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
     slurm = wanted.bundle.slurm if wanted.bundle else None
     if slurm is not None and asked.answers.get("slurm_user") != f"{slurm.uid}:{slurm.gid}":
         seen = f"{slurm.name} is {asked.answers.get('slurm_user') or 'no account'} there, {slurm.uid}:{slurm.gid} here"
-        yield fail("users", seen, "broker node-bundle build && systemctl restart broker; then release this lease")
+        yield fail(
+            "users",
+            seen,
+            f"broker node-bundle build && systemctl restart broker; then: broker lease release {wanted.lease} --reason users",
+        )
         return
     there = [tuple(each.split(":")) for each in asked.answers.get("users", "").split()]
     strange = []
     for name, uid, gid in (each for each in there if len(each) == 3):
         here = wanted.users.get(name)
-        if name != wanted.ssh_user and here is not None and here != (int(uid), int(gid)):
+        if name != wanted.ssh_user and here is not None and here != (_number(uid), _number(gid)):
             strange.append(f"{name} is {uid}:{gid} there, {here[0]}:{here[1]} here")
     if strange:
         yield fail(
@@ -294,6 +306,8 @@ def _from_there(
     made = place.run(["munge", "-n"])
     wanted = Wanted(
         node=lease.node,
+        lease=lease.id,
+        interface=settings.overlay.interface,
         shape=shape,
         bundle=bundle,
         overlay_mtu=settings.overlay.mtu,

@@ -19,6 +19,7 @@ from broker.core.errors import (
 from broker.core.leases import Lease, lease_of_label
 from broker.core.offers import Instance
 from broker.doctor.findings import Check, Finding, fail, ok, skipped, warn
+from broker.providers.http import Pace
 from broker.providers.registry import MAKERS, URLS
 
 _SECTION = "providers"
@@ -137,7 +138,12 @@ def _credential(
     url = wanted.base_url or URLS[wanted.kind]
     make = MAKERS[wanted.kind]
     provider = make(
-        wanted.name, wanted.api_key.reveal(), wanted.base_url, frozenset(wanted.regions), lambda: datetime.now(UTC)
+        wanted.name,
+        wanted.api_key.reveal(),
+        wanted.base_url,
+        frozenset(wanted.regions),
+        lambda: datetime.now(UTC),
+        Pace(),
     )
     try:
         instances = provider.instances()

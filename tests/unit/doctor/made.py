@@ -72,6 +72,8 @@ def provider(**changes: Any) -> ProviderSettings:
         "regions": (),
         "boot_timeout_s": 1200,
         "ssh_port": 22,
+        "call_interval_ms": None,
+        "create_interval_ms": None,
     }
     return ProviderSettings(**(values | changes))
 
@@ -131,6 +133,8 @@ def peer(address: str, heard_s_ago: float | None) -> Peer:
 def wanted(**changes: Any) -> Wanted:
     values: dict[str, Any] = {
         "node": "h100-1",
+        "lease": "l0123456789",
+        "interface": "broker0",
         "shape": SHAPE,
         "bundle": bundle(),
         "overlay_mtu": 1380,
@@ -152,6 +156,7 @@ def answers(**changes: str | None) -> dict[str, str]:
         "interface": "up",
         "mtu": "1380",
         "handshake": "990",
+        "direct": "1 1",
         "now": "1000",
         "slurmctld": "open",
         "export": "open",

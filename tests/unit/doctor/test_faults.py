@@ -288,9 +288,10 @@ FAULTS = [
     (on_node(facts={"disk_free_mib": "100"}), WARN, "100 MiB free", "df -h /"),
     (on_node(offset_s=-70.0), FAIL, "70.0 s behind ours", "chronyc"),
     (on_node(offset_s=9.0), WARN, "9.0 s ahead of ours", "chronyc"),
-    (on_node(interface=None), FAIL, "interface is gone", "broker lease release"),
+    (on_node(interface=None), FAIL, "interface is gone", "broker lease release l0123456789"),
     (on_node(handshake="0"), FAIL, "no handshake", "let UDP to hub.example.org:51820 in"),
     (on_node(handshake="500"), FAIL, "500 s old", "let UDP to hub.example.org:51820 in"),
+    (on_node(direct="1 3"), WARN, "1 of the job's 3 other nodes", "let UDP between"),
     (on_node(mtu="1420"), FAIL, "its interface has 1420", "ip link set broker0 mtu 1380"),
     (on_node(large="no answer in 4 s"), FAIL, "1380 bytes do not arrive", "mtu = 1280"),
     (on_node(small="no answer in 4 s", large="no answer in 4 s"), SKIPPED, "a firewall there may drop it", None),
@@ -371,6 +372,13 @@ def test_a_fault_is_told_with_its_mend(found, stands, seen, mend):
 @pytest.mark.parametrize("found", WELL)
 def test_what_is_well_is_said_to_be(found):
     assert [each for each in listed(found) if each.status is not Status.OK] == []
+
+
+def test_a_machine_that_answers_nonsense_breaks_no_check():
+    nonsense = dict.fromkeys(made.answers(), "\x1b]0;x\x07-1e9")
+    found = node.judge(made.asked(facts={"epoch": "soon", "disk_free_mib": "²"}, **nonsense), made.wanted())
+    assert {each.status for each in found} >= {FAIL}
+    assert node.judge(made.asked(facts={}, **dict.fromkeys(made.answers())), made.wanted())
 
 
 def test_one_fault_of_a_node_is_one_finding():
