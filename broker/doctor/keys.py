@@ -46,7 +46,10 @@ def judge_munge(ran: Ran) -> Finding:
 def judge_munge_key(path: Path, seen: Entry | None, reader_groups: frozenset[str], same: bool | None) -> list[Finding]:
     """The copy of the key that nodes get. `same`: whether munged here uses it, too; None: could not be seen."""
     name = "munge key"
-    mend = f"install -o broker -g broker -m 0400 {MUNGED_KEY} {path} && systemctl restart broker"
+    copy = Path("/etc/broker/munge.key") if path == MUNGED_KEY else path
+    mend = f"install -o broker -g broker -m 0400 {MUNGED_KEY} {copy} && systemctl restart broker"
+    if copy != path:
+        mend = f'munge_key = "{copy}" in [node]; then: {mend}'
     if seen is None:
         return [fail(name, f"{path} is missing: the daemon does not start without it", mend)]
     found = []

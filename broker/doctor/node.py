@@ -172,8 +172,10 @@ def _judge_ports(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
         ("slurmctld", "slurmctld", SLURMCTLD_PORT, "systemctl start slurmctld"),
         ("export sshd", "export", wanted.export_port, "systemctl start broker-export-sshd"),
     ):
-        said = answers.get(key, "not tried")
-        if said == "open":
+        said = answers.get(key)
+        if said is None:
+            yield skipped(name, "the image has no bash to try with")
+        elif said == "open":
             yield ok(name, f"{wanted.hub}:{port} answers")
         elif said == "refused":
             yield fail(name, f"{wanted.hub}:{port} is reached, and nobody listens", start)
@@ -242,11 +244,10 @@ def _judge_users(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
     slurm = wanted.bundle.slurm if wanted.bundle else None
     if slurm is not None and asked.answers.get("slurm_user") != f"{slurm.uid}:{slurm.gid}":
         seen = f"{slurm.name} is {asked.answers.get('slurm_user') or 'no account'} there, {slurm.uid}:{slurm.gid} here"
-        yield fail(
-            "users",
-            seen,
-            f"broker node-bundle build && systemctl restart broker; then: broker lease release {wanted.lease} --reason users",
+        mend = (
+            f"broker node-bundle build && systemctl restart broker; broker lease release {wanted.lease} --reason users"
         )
+        yield fail("users", seen, mend)
         return
     there = [tuple(each.split(":")) for each in asked.answers.get("users", "").split()]
     strange = []

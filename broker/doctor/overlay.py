@@ -153,18 +153,18 @@ def judge_path(node: str, mtu: int, small: str | None, large: str | None) -> Fin
     return ok(name, f"{mtu} bytes pass")
 
 
-def judge_sshd(where: str, silence: str | None, answered: str | None, wanted: str | None) -> Finding:
-    """`answered`: the host key of what listens there; `wanted`: the one that nodes pin (None: its file is missing)."""
+def judge_sshd(where: str, silence: str | None, answered: str | None, pinned: Path, wanted: str | None) -> Finding:
+    """`answered`: the host key of what listens there; `wanted`: the one in the file `pinned` (None: it is missing)."""
     if silence is not None:
         return fail("export sshd", f"{where}: {silence}: no job gets its home", "systemctl restart broker-export-sshd")
     if wanted is None:
-        mend = f"install -m 0644 {PRIVATE_KEY}.pub /etc/broker/export-sshd.pub && systemctl restart broker"
-        return fail("export sshd", "the file of its public key, [node] export_host_key, is missing", mend)
+        mend = f"install -m 0644 {PRIVATE_KEY}.pub {pinned} && systemctl restart broker"
+        return fail("export sshd", f"{pinned}, the public key that nodes pin, is missing", mend)
     if answered is None:
         mend = "journalctl -u broker-export-sshd -n 20"
         return fail("export sshd", f"{where} is no SSH server with an ed25519 key", mend)
     if answered.split()[:2] != wanted.split()[:2]:
-        mend = f"install -m 0644 {PRIVATE_KEY}.pub EXPORT_HOST_KEY && systemctl restart broker broker-export-sshd"
+        mend = f"install -m 0644 {PRIVATE_KEY}.pub {pinned} && systemctl restart broker broker-export-sshd"
         return fail("export sshd", f"{where} answers with another key than nodes pin: no home is mounted", mend)
     return ok("export sshd", f"{where} answers with the key that nodes pin")
 
@@ -340,7 +340,7 @@ def _sshd(settings: Settings) -> list[Finding]:
     with contextlib.suppress(FileNotFoundError):
         wanted = settings.node.export_host_key.read_text().strip()
     answered = _host_key(hub, port) if silence is None else None
-    return [judge_sshd(f"{hub}:{port}", silence, answered, wanted)]
+    return [judge_sshd(f"{hub}:{port}", silence, answered, settings.node.export_host_key, wanted)]
 
 
 def _host_key(address: str, port: int) -> str | None:

@@ -17,7 +17,7 @@ from broker.core.errors import (
     RateLimited,
 )
 from broker.core.leases import Lease, lease_of_label
-from broker.core.offers import Instance
+from broker.core.offers import Instance, InstanceState
 from broker.doctor.findings import Check, Finding, fail, ok, skipped, warn
 from broker.providers.http import Pace
 from broker.providers.registry import MAKERS, URLS
@@ -78,13 +78,17 @@ def judge_credential(
         seen = 'trust = "none": Slurm up to 23.02 cannot run there without the munge key, so nothing is bought'
         mend = f'trust = "full" in [provider.{wanted.name}], if its staff may hold your munge key'
         found.append(warn(name, seen, mend))
-    if suspended is not None and suspended != "ok":
+    if suspended is not None:
         mend = f"{_RESTART}, or wait: it is tried again by itself"
         found.append(warn(name, f"the daemon buys nothing with it now: {suspended}", mend))
     seen_there = list(instances)
     known = {lease.id for lease in leases}
     ours = [each for each in seen_there if lease_of_label(cluster, each.label) is not None]
-    orphans = [each for each in ours if lease_of_label(cluster, each.label) not in known]
+    orphans = [
+        each
+        for each in ours
+        if each.state is not InstanceState.STOPPING and lease_of_label(cluster, each.label) not in known
+    ]
     if orphans:
         seen = (
             f"{len(orphans)} machines have our label and no living lease: {', '.join(each.id for each in orphans[:3])}"
@@ -146,6 +150,7 @@ def _credential(
         Pace(),
     )
     try:
+        # Before the ledger is read: a lease is written before its machine is bought.
         instances = provider.instances()
     except ProviderError as exc:
         return [judge_refusal(wanted.name, url, exc)]

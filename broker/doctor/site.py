@@ -243,7 +243,12 @@ def _daemon(settings: Settings, daemon: Daemon) -> list[Finding]:
         with contextlib.suppress(OSError):
             pid = place.server_of(settings.site.run_dir / "api.sock")
             running_since = place.started_at(pid) if pid else None
-    return judge_daemon(daemon, running_since, settings.path.stat().st_mtime)
+    found = judge_daemon(daemon, running_since, settings.path.stat().st_mtime)
+    if daemon.status is not None:
+        path = settings.site.run_dir / "api.sock"
+        want = Want(path=path, kind="socket", owner="broker", mode=0o666, never=0, why="users ask the daemon by it")
+        found += [each for each in [access.judge(want, place.entry(path))] if each.mend]
+    return found
 
 
 def _knock(path: Path) -> list[Finding]:

@@ -116,6 +116,8 @@ def test_what_is_broken_on_the_controller_is_named_with_its_mend(doctor, root, s
     doctor.names(found, "/var/spool/broker/intents", "lets others in", "chmod 2770 /var/spool/broker/intents")
     doctor.names(found, "node addresses", "10.99.9.9", "scontrol update NodeName=h100-8 NodeAddr=10.77.0.9")
     doctor.names(found, "AdminLevel of broker", "is None", "sacctmgr -i modify user where name=broker")
+    # Root looked into the ledger of a dead daemon: nothing may lie there now that the daemon cannot write to.
+    assert set(root("stat -c %U:%G /var/lib/broker/broker.db*").split()) == {"broker:broker"}
 
 
 def test_a_dead_munge_is_named_among_all_that_it_takes_with_it(doctor, stop):

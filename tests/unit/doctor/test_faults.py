@@ -91,7 +91,7 @@ def users(bundle=None, **here):
 
 
 def sshd(silence=None, answered="ssh-ed25519 AAAA", wanted="ssh-ed25519 AAAA broker-export"):
-    return overlay.judge_sshd("10.77.0.1:2022", silence, answered, wanted)
+    return overlay.judge_sshd("10.77.0.1:2022", silence, answered, Path("/e.pub"), wanted)
 
 
 def credential(instances=(), suspended=None, **changes):
@@ -220,6 +220,12 @@ FAULTS = [
     (munge_key(made.entry("k", 0o444)), FAIL, "any user of the cluster", "chmod o-rwx"),
     (munge_key(made.entry("k", 0o400, "munge", "munge")), FAIL, "cannot read it", "install -o broker"),
     (munge_key(made.entry("k", 0o400), same=False), FAIL, "differs from /etc/munge/munge.key", "install -o broker"),
+    (
+        keys.judge_munge_key(keys.MUNGED_KEY, made.entry("k", 0o400, "munge", "munge"), frozenset(), None),
+        FAIL,
+        "cannot read it",
+        'munge_key = "/etc/broker/munge.key" in [node]; then: install -o broker',
+    ),
     (keys.judge_ssh_key(Path("/k"), None), WARN, "not there yet", "systemctl start broker"),
     (keys.judge_ssh_key(Path("/k"), made.entry("/k", 0o644)), FAIL, "0644", "chmod 0600 /k"),
     (keys.judge_ssh_key(Path("/k"), made.entry("/k", 0o600, "root")), FAIL, "root", "chown broker:broker /k"),
@@ -252,7 +258,7 @@ FAULTS = [
     (overlay.judge_port("slurmctld's port", "h:6817", "Connection refused", "do"), FAIL, "h:6817: Connection", "do"),
     (sshd(silence="Connection refused"), FAIL, "Connection refused", "systemctl restart broker-export-sshd"),
     (sshd(answered=None), FAIL, "no SSH server", "journalctl -u broker-export-sshd"),
-    (sshd(wanted=None), FAIL, "export_host_key, is missing", "install -m 0644"),
+    (sshd(wanted=None), FAIL, "/e.pub, the public key", "broker-export.key.pub /e.pub"),
     (sshd(answered="ssh-ed25519 BBBB"), FAIL, "another key", "install -m 0644"),
     (overlay.judge_sshd_conf(SSHD_CONF, None, "Port 1\n"), SKIPPED, "not there", "broker slurm-conf --export-sshd"),
     (
@@ -298,6 +304,7 @@ FAULTS = [
     (on_node(small=None), SKIPPED, "no perl", "see the MTU"),
     (on_node(slurmctld="no answer in 4 s"), FAIL, "10.77.0.1:6817: no answer", "dport 6817 accept"),
     (on_node(slurmctld="refused"), FAIL, "nobody listens", "systemctl start slurmctld"),
+    (on_node(slurmctld=None), SKIPPED, "no bash", None),
     (on_node(export="refused"), FAIL, "10.77.0.1:2022 is reached", "systemctl start broker-export-sshd"),
     (on_node(**{"callback login": "no answer in 4 s"}), FAIL, "60001-60500: no answer", "dport 60001-60500 accept"),
     (on_node(**{"callback login": None}), SKIPPED, "no port could be tried", "SrunPortRange=60001-60500"),
@@ -349,7 +356,7 @@ WELL = [
     sshd(),
     overlay.judge_sshd_conf(SSHD_CONF, "  port 1  # our own\nBanner x\n", "Port 1\n"),
     overlay.judge_exports([(Path("/e"), "root", 0o755), (Path("/"), "root", 0o755)]),
-    credential([made.instance(label="somebody-elses")], suspended="ok"),
+    credential([made.instance(label="somebody-elses")]),
     limits(living=1),
     providers.judge_clock("lambda-a", 0.0),
     on_node(),
