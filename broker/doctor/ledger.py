@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from broker.config import Secret
 from broker.core.errors import BrokerError
 from broker.core.leases import Lease
 from broker.db import leases, purchasing
@@ -18,12 +18,29 @@ from broker.doctor.site import judge_ledger
 
 Answer = TypeVar("Answer")
 
+_NO_FILE = "systemctl start broker makes a new one; a damaged one: restore your backup (install.md, Afterwards)"
+# A server that asks for the caller's Unix user (peer) knows the daemon's, not root.
+_NO_SERVER = (
+    "systemctl start postgresql; or ask as its user: setpriv --reuid=broker --regid=broker --init-groups broker doctor"
+)
+
 
 class Ledger:
     """Every method raises Unseen where the ledger cannot be read, PermissionError where this user may not."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, url: str, password: Secret | None = None) -> None:
+        """`url`: without its password."""
+        self.where = make_url(url)
+        self._password = password
+
+    @property
+    def name(self) -> str:
+        """For people: the file, or the server's URL."""
+        return str(self.where.database if self.is_file else self.where)
+
+    @property
+    def is_file(self) -> bool:
+        return self.where.get_backend_name() == "sqlite"
 
     def revisions(self) -> tuple[str | None, str | None]:
         """The schema's revision in the ledger, and the newest one this program knows."""
@@ -50,13 +67,13 @@ class Ledger:
 
     def _open(self, question: Callable[[Engine], Answer]) -> Answer:
         try:
-            engine = open_to_read(self.file)
+            engine = open_to_read(str(self.where), self._password)
         except BrokerError as exc:
             raise Unseen(str(exc)) from exc
         try:
             return question(engine)
         except SQLAlchemyError as exc:
-            raise Unseen(f"{self.file} cannot be read: {str(exc).splitlines()[0]}") from exc
+            raise Unseen(f"{self.name} cannot be read: {str(exc).splitlines()[0]}") from exc
         finally:
             engine.dispose()
 
@@ -68,8 +85,8 @@ def check(ledger: Ledger, daemon_answers: bool) -> Check:
         try:
             current, head = ledger.revisions()
         except BrokerError as exc:
-            mend = "systemctl start broker makes a new one; a damaged one: restore your backup (install.md, Afterwards)"
+            mend = _NO_FILE if ledger.is_file else _NO_SERVER
             return [fail("ledger", str(exc), mend)]
-        return [judge_ledger(str(ledger.file), current, head, daemon_answers)]
+        return [judge_ledger(ledger.name, current, head, daemon_answers)]
 
     return Check(section="daemon", name="ledger", look=look)

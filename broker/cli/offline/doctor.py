@@ -63,7 +63,7 @@ def doctor(ctx: click.Context, node_name: str | None, config_path: Path, as_json
     if node_name is not None:
         return _tell(_ask_node(settings, node_name), None, now, as_json)
     daemon = _ask_daemon(Path(ctx.find_root().obj or settings.site.run_dir / "api.sock"))
-    book = Ledger(settings.site.state_dir / "broker.db")
+    book = _ledger(settings)
     checks = controller.checks(settings, site_from_settings(settings), _scripts(settings), daemon, book, now)
     found = examine(checks)
     denied = any(finding.mend == AS_ROOT for finding in found)
@@ -88,13 +88,17 @@ def _ask_node(settings: Settings, name: str) -> list[Finding]:
     if name not in settings.overlay.nodes:
         raise NotFound(f"{name} is none of the nodes in {settings.path} ({settings.overlay.nodes[0]}, …)")
     try:
-        lease = Ledger(settings.site.state_dir / "broker.db").holding(name)
+        lease = _ledger(settings).holding(name)
     except PermissionError as exc:
         raise Refused(f"{settings.site.state_dir} may not be read by this user: run it as root") from exc
     if lease is None or lease.address is None or lease.host_key is None:
         raise NotFound(f"no machine with an address stands behind {name} now; `broker why {name}` tells its story")
     known = slurm.read(settings, site_from_settings(settings), _scripts(settings))
     return node.examine(settings, known, keys.packed(settings)[0], lease, open_shell)
+
+
+def _ledger(settings: Settings) -> Ledger:
+    return Ledger(f"sqlite:///{settings.site.state_dir / 'broker.db'}")
 
 
 def _scripts(settings: Settings) -> dict[str, str]:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from broker.config import Secret
 from broker.core.errors import BrokerError
 from broker.db.engine import open_ledger
 from broker.doctor import ledger, node, overlay, place, site
@@ -119,14 +120,14 @@ def test_what_is_no_ssh_server_has_no_host_key():
 
 
 def test_a_ledger_is_read_beside_its_daemon_and_never_made(tmp_path):
-    book = Ledger(tmp_path / "broker.db")
+    book = Ledger(f"sqlite:///{tmp_path}/broker.db")
     with pytest.raises(Unseen, match="the daemon makes it"):
         book.living()
     assert list(tmp_path.iterdir()) == []
     (missing,) = ledger.check(book, False).look()
     assert missing.status is Status.FAIL
 
-    engine = open_ledger(f"sqlite:///{book.file}")
+    engine = open_ledger(str(book.where))
     assert book.living() == []
     assert book.holding("h100-1") is None
     (found,) = ledger.check(book, True).look()
@@ -136,10 +137,22 @@ def test_a_ledger_is_read_beside_its_daemon_and_never_made(tmp_path):
 
 
 def test_a_file_that_is_no_ledger_is_not_taken_for_an_empty_one(tmp_path):
-    book = Ledger(tmp_path / "broker.db")
-    book.file.write_bytes(b"not a database, and long enough to be seen as none " * 40)
+    book = Ledger(f"sqlite:///{tmp_path}/broker.db")
+    (tmp_path / "broker.db").write_bytes(b"not a database, and long enough to be seen as none " * 40)
 
     (found,) = ledger.check(book, False).look()
 
     assert found.status is Status.FAIL
     assert "not a database" in found.seen
+
+
+def test_a_server_that_is_away_is_said_with_how_to_ask_it_and_without_its_password():
+    pytest.importorskip("psycopg")
+    book = Ledger("postgresql+psycopg://broker@127.0.0.1:1/ledger", Secret("hunter2"))
+
+    (found,) = ledger.check(book, False).look()
+
+    assert found.status is Status.FAIL
+    assert "127.0.0.1:1/ledger cannot be read" in found.seen
+    assert "setpriv --reuid=broker" in found.mend
+    assert "hunter2" not in found.seen + repr(book.where)
