@@ -122,6 +122,12 @@ def uid_and_gid(user: str) -> tuple[int, int] | None:
     return found.pw_uid, found.pw_gid
 
 
+def primary_group(user: str) -> str:
+    """The name of an account's own group; the account's where there is none here."""
+    found = uid_and_gid(user)
+    return user if found is None else _name_of_gid(found[1])
+
+
 def groups_of(user: str) -> frozenset[str]:
     """Names of the groups of an account; empty: there is no such account here."""
     found = uid_and_gid(user)

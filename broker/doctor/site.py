@@ -117,7 +117,7 @@ def wants(settings: Settings, slurm_user: str) -> list[Want]:
             path=site.spool_dir / "knock",
             kind="FIFO",
             owner="broker",
-            group=slurm_user,
+            group=place.primary_group(slurm_user),
             mode=0o620,
             never=0o007,
             why="Slurm's programs wake the daemon by it",

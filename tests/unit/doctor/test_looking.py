@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from unit.doctor import made
 
 from broker.config import Secret
 from broker.core.errors import BrokerError
@@ -156,3 +157,20 @@ def test_a_server_that_is_away_is_said_with_how_to_ask_it_and_without_its_passwo
     assert "127.0.0.1:1/ledger cannot be read" in found.seen
     assert "setpriv --reuid=broker" in found.mend
     assert "hunter2" not in found.seen + repr(book.where)
+
+
+def test_every_folder_of_ours_is_wanted_as_the_installation_makes_it():
+    wanted = {str(want.path): want for want in site.wants(made.settings(), "slurm")}
+
+    assert set(wanted) == {
+        "/etc/broker/broker.toml",
+        "/var/lib/broker",
+        "/run/broker",
+        "/var/spool/broker",
+        "/var/spool/broker/intents",
+        "/var/spool/broker/jobs",
+        "/var/spool/broker/knock",
+    }
+    assert (wanted["/var/spool/broker/jobs"].owner, wanted["/var/spool/broker/jobs"].mode) == ("slurm", 0o2770)
+    assert place.primary_group("root") == "root"
+    assert place.primary_group("no-such-user") == "no-such-user"
