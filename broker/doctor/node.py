@@ -1,6 +1,7 @@
 """`broker doctor --node`: the same questions, asked from a rented machine over SSH; and the way back to it."""
 
 import pwd
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from broker.config import Settings
 from broker.core.demand import Shape
 from broker.core.errors import NodeUnreachable, StepFailed
-from broker.core.leases import Lease
+from broker.core.leases import Lease, LeaseState
 from broker.doctor import overlay, place
 from broker.doctor.findings import Check, Finding, Status, fail, ok, skipped, warn
 from broker.doctor.findings import examine as run_checks
@@ -48,6 +49,7 @@ class Wanted:
 
     node: str
     lease: str
+    this_host: str
     interface: str
     shape: Shape
     bundle: Bundle | None
@@ -190,7 +192,12 @@ def _judge_ports(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
         if said in _OPEN:
             yield ok(f"srun on {host}", f"a port of {ports} is reached")
         else:
-            yield fail(f"srun on {host}", f"ports {ports}: {said}: srun there hangs", _let_in(wanted.interface, ports))
+            mend = (
+                _let_in(wanted.interface, ports)
+                if host == wanted.this_host
+                else f"route {host}'s ports {ports} through this controller, or let users srun inside sbatch (install.md, 7)"
+            )
+            yield fail(f"srun on {host}", f"ports {ports}: {said}: srun there hangs", mend)
 
 
 def _let_in(interface: str, ports: int | str) -> str:
@@ -284,7 +291,16 @@ def _judge_homes(asked: Asked, wanted: Wanted) -> Iterator[Finding]:
             )
 
 
+def judge_state(lease: Lease) -> Finding:
+    """A machine that joins or leaves lacks what the checks below look for."""
+    if lease.state is LeaseState.READY:
+        return ok("lease", f"{lease.id} is ready")
+    seen = f"{lease.id} is {lease.state}: parts of the node are not there yet, or no longer"
+    return warn("lease", seen, f"broker why {lease.node}; ask again when its job runs")
+
+
 def _from_here(settings: Settings, lease: Lease) -> Iterator[Finding]:
+    yield judge_state(lease)
     address = str(settings.overlay.addresses()[lease.node])
     mtu = settings.overlay.mtu
     silence = place.refusal(address, SLURMD_PORT)
@@ -308,6 +324,7 @@ def _from_there(
     wanted = Wanted(
         node=lease.node,
         lease=lease.id,
+        this_host=socket.gethostname(),
         interface=settings.overlay.interface,
         shape=shape,
         bundle=bundle,
@@ -329,7 +346,7 @@ def _from_there(
             mtu=settings.overlay.mtu,
             slurmctld_port=SLURMCTLD_PORT,
             export_port=settings.node.export_port,
-            callbacks=((socket.gethostname(), wanted.hub, port),) if port else (),
+            callbacks=_callbacks(settings, wanted, port) if port else (),
             names=wanted.controllers,
             slurm_user=bundle.slurm.name if bundle and bundle.slurm else None,
             credential=made.out.encode() if made.code == 0 else b"",
@@ -356,6 +373,21 @@ def _from_there(
             return [fail("SSH", f"the questions could not be asked: {exc}", f"broker node ssh {lease.node}")]
     asked = Asked(facts=facts, answers=answers, offset_s=there - (before + after) / 2, error_s=(after - before) / 2)
     return [ok("SSH", f"{settings.node.ssh_user}@{lease.address}, with the pinned host key"), *judge(asked, wanted)]
+
+
+def _callbacks(settings: Settings, wanted: Wanted, port: int) -> tuple[tuple[str, str, int], ...]:
+    """This host, where a port listens now, and the login hosts of the node's jobs, where a refusal is as good."""
+    conf = settings.slurm.conf
+    ids = place.run(["squeue", "--noheader", f"--nodelist={wanted.node}", "--format=%A"], slurm_conf=conf).out.split()
+    hosts = set()
+    for job in ids[:8]:
+        shown = place.run(["scontrol", "--oneliner", "show", "job", job], slurm_conf=conf).out
+        hosts |= set(re.findall(r" AllocNode:Sid=([A-Za-z0-9.-]+):\d+", shown)[:1])
+    found = [(wanted.this_host, wanted.hub, port)]
+    for host in sorted(hosts - {wanted.this_host}):
+        with suppress(OSError):
+            found.append((host, socket.gethostbyname(host), port))
+    return tuple(found)
 
 
 class _Accounts(Mapping[str, tuple[int, int] | None]):

@@ -134,6 +134,7 @@ def wanted(**changes: Any) -> Wanted:
     values: dict[str, Any] = {
         "node": "h100-1",
         "lease": "l0123456789",
+        "this_host": "ctl",
         "interface": "broker0",
         "shape": SHAPE,
         "bundle": bundle(),
@@ -160,7 +161,7 @@ def answers(**changes: str | None) -> dict[str, str]:
         "now": "1000",
         "slurmctld": "open",
         "export": "open",
-        "callback login": "open",
+        "callback ctl": "open",
         "small": "refused",
         "large": "refused",
         "slurmd": "77",

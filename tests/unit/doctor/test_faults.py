@@ -290,6 +290,7 @@ FAULTS = [
     (providers.judge_clock("lambda-a", -20.0), WARN, "20 s behind", "chronyc makestep"),
     (providers.judge_clock("lambda-a", None), SKIPPED, "no date", None),
     # from a node
+    (node.judge_state(a_lease(state=LeaseState.BOOTSTRAPPING)), WARN, "is bootstrapping", "broker why h100-1"),
     (on_node(facts={"gpus": "1", "gpu_0": "NVIDIA A10, 23028"}), FAIL, "NVIDIA A10", "broker lease release"),
     (on_node(facts={"disk_free_mib": "100"}), WARN, "100 MiB free", "df -h /"),
     (on_node(offset_s=-70.0), FAIL, "70.0 s behind ours", "chronyc"),
@@ -306,8 +307,9 @@ FAULTS = [
     (on_node(slurmctld="refused"), FAIL, "nobody listens", "systemctl start slurmctld"),
     (on_node(slurmctld=None), SKIPPED, "no bash", None),
     (on_node(export="refused"), FAIL, "10.77.0.1:2022 is reached", "systemctl start broker-export-sshd"),
-    (on_node(**{"callback login": "no answer in 4 s"}), FAIL, "60001-60500: no answer", "dport 60001-60500 accept"),
-    (on_node(**{"callback login": None}), SKIPPED, "no port could be tried", "SrunPortRange=60001-60500"),
+    (on_node(**{"callback ctl": "no answer in 4 s"}), FAIL, "60001-60500: no answer", "dport 60001-60500 accept"),
+    (on_node(**{"callback login": "No route to host"}), FAIL, "No route to host", "route login's ports 60001-60500"),
+    (on_node(**{"callback ctl": None}), SKIPPED, "no port could be tried", "SrunPortRange=60001-60500"),
     (on_node(slurmd=None), FAIL, "does not run", "slurmd.log"),
     (on_node(slurmd_version="slurm 22.05.2"), WARN, "22.05.2 runs", "next machine"),
     (on_node(munge="unmunge: Error: Invalid credential"), FAIL, "Invalid credential", "munged.log"),
@@ -359,8 +361,9 @@ WELL = [
     credential([made.instance(label="somebody-elses")]),
     limits(living=1),
     providers.judge_clock("lambda-a", 0.0),
+    node.judge_state(a_lease(state=LeaseState.READY)),
     on_node(),
-    on_node(**{"callback login": "refused"}),
+    on_node(**{"callback login": "refused", "callback ctl": "refused"}),
     on_node(users="ubuntu:1000:1000 ", wanted={"users": {"ubuntu": (5000, 5000)}}),
 ]
 
