@@ -58,3 +58,5 @@ def _pace(settings: ProviderSettings) -> Pace:
 Maker = Callable[[ProviderSettings, Callable[[], datetime], Hear], Provider]
 MAKERS: Mapping[str, Maker] = {"lambda": _lambda}
 KINDS = frozenset(MAKERS)
+URLS: Mapping[str, str] = {"lambda": LAMBDA_URL}
+"""Kind of provider → its API's own address, where the configuration names no other."""
