@@ -29,7 +29,7 @@ lint: $(STAMP) ## format, style, types
 	@$(VENV)/bin/mypy
 
 test: lint ## every check of a submission
-	@$(VENV)/bin/pytest
+	@$(VENV)/bin/pytest --numprocesses=3 --dist=loadfile
 
 bench: $(STAMP) ## what the hot paths cost, beside a baseline in the same run
 	@$(PY) tests/bench/bench.py

@@ -87,7 +87,7 @@ def sandbox(tmp_path_factory):
     if shutil.which("slurmctld", path="/usr/sbin:/usr/bin") is None:
         pytest.skip("Slurm is not installed: `make packages` installs what the sandbox needs")
     # Beside the checkout's own cache, so that the instance root is built once for demo and tests.
-    directory = Path(__file__).parents[2] / ".sandbox-e2e"
+    directory = Path(__file__).parents[2] / f".sandbox-e2e-{os.environ.get('PYTEST_XDIST_WORKER', '0')}"
     sandbox = Sandbox(directory, say=lambda line: None)
     sandbox.down()
     try:

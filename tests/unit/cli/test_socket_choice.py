@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from unit.api.memory import MemoryOperations
@@ -9,6 +11,13 @@ from unit.api.memory import MemoryOperations
 from broker.api.app import create_app
 from broker.api.server import run
 from broker.cli import socket_path
+
+
+@pytest.fixture
+def tmp_path():
+    """A short one: a socket's path has room for about 95 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
