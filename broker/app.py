@@ -12,9 +12,10 @@ from broker import __version__
 from broker.api.app import create_app
 from broker.api.auth import operator_uids
 from broker.config import ProviderSettings, Settings
-from broker.core.errors import ConfigError
+from broker.core.errors import ConfigError, LedgerUnavailable
 from broker.core.leases import Lease
-from broker.db.engine import open_ledger
+from broker.db.engine import connect, prepare
+from broker.db.owner import Owner, own
 from broker.privileged.client import PrivilegedClient
 from broker.providers.base import Provider
 from broker.providers.http import Pace
@@ -43,6 +44,7 @@ class App:
     api: FastAPI
     driver: Driver
     engine: Engine
+    owner: Owner
     knock: Path
     socket: Path
 
@@ -54,7 +56,9 @@ def utc_now() -> datetime:
 def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     """Wire the daemon. ConfigError: something the configuration names is missing on this machine."""
     state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
-    engine = open_ledger(f"sqlite:///{state / 'broker.db'}")
+    engine = connect(settings.site.ledger, settings.site.database_password)
+    owner = _own(engine)
+    prepare(engine)
     key_file, public_key = client_key(state / "ssh")
     bundle = find_bundle(settings.node.bundle_dir)
     providers = _providers(settings, clock)
@@ -103,7 +107,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         timedelta(seconds=settings.slurm.resume_timeout_s),
         clock,
     )
-    driver = Driver(_activities(world, intents), clock)
+    driver = Driver(_activities(world, intents, owner), clock)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -121,12 +125,20 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         api=create_app(operations, operator_uids(settings.site.operators)),
         driver=driver,
         engine=engine,
+        owner=owner,
         knock=spool / "knock",
         socket=run / "api.sock",
     )
 
 
-def _activities(world: World, intents: Intents) -> list[Activity]:
+def _own(engine: Engine) -> Owner:
+    try:
+        return own(engine)
+    except LedgerUnavailable as exc:
+        raise ConfigError(f"[site] database: {exc}") from exc
+
+
+def _activities(world: World, intents: Intents, owner: Owner) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
 
@@ -135,7 +147,12 @@ def _activities(world: World, intents: Intents) -> list[Activity]:
             world.nudge()
         return []
 
+    def keep_ledger() -> list[Task]:
+        owner.keep()
+        return []
+
     return [
+        Activity(name="ledger", interval_seconds=10.0, find=keep_ledger, nudged=False),
         Activity(name="intents", interval_seconds=1.0, find=take_intents),
         Activity(name="allot", interval_seconds=0.5, find=lambda: allot.find(world)),
         Activity(name="launch", interval_seconds=0.5, find=lambda: launch.find(world)),

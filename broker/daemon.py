@@ -37,6 +37,7 @@ def run(config_path: Path) -> None:
     log.info("stopping")
     server.stop()
     app.driver.stop()
+    app.owner.release()
     app.engine.dispose()
 
 

@@ -39,7 +39,10 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """`operators` are Unix user names; root is one even when it is not named."""
+    """`operators` are Unix user names; root is one even when it is not named.
+
+    `database`: the ledger's URL, without a password; None: SQLite in `state_dir`.
+    """
 
     cluster: str
     currency: str
@@ -47,6 +50,13 @@ class Site:
     state_dir: Path
     run_dir: Path
     spool_dir: Path
+    database: str | None
+    database_password: Secret | None
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's URL, without its password."""
+        return self.database or f"sqlite:///{self.state_dir / 'broker.db'}"
 
 
 @dataclass(frozen=True, kw_only=True)

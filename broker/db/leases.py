@@ -5,10 +5,11 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from broker.core.errors import IllegalMove, NotFound, StaleLease
 from broker.core.leases import HOLDS_NODE, LIVING, MOVES, Lease, LeaseEvent, LeaseState
+from broker.db.engine import is_reading
 from broker.db.schema import lease_events, leases
 
 _FIELDS = [field.name for field in fields(Lease)]
@@ -50,8 +51,8 @@ def note(db: Connection, lease: Lease, reason: str, now: datetime, *, was: Lease
 
 
 def get(db: Connection, lease_id: str) -> Lease:
-    """NotFound: no such lease."""
-    row = db.execute(select(leases).where(leases.c.id == lease_id)).one_or_none()
+    """The lease, locked until its end in a transaction that writes. NotFound: no such lease."""
+    row = db.execute(_to_write(db, select(leases).where(leases.c.id == lease_id))).one_or_none()
     if row is None:
         raise NotFound(f"no lease {lease_id}; `broker lease list --all` shows every one")
     return _lease(row)
@@ -84,9 +85,12 @@ def to_hand_back(db: Connection) -> list[Lease]:
 
 
 def holding(db: Connection, node: str) -> Lease | None:
-    """The lease that holds the node name now."""
-    query = select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE)))
+    """The lease that holds the node name now, locked as by `get`."""
+    query = _to_write(db, select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE))))
     row = db.execute(query).one_or_none()
+    if row is None and not is_reading(db):
+        # The name may have passed on while we waited for the lock of its last holder: only a second look sees the next.
+        row = db.execute(query).one_or_none()
     return _lease(row) if row is not None else None
 
 
@@ -141,6 +145,11 @@ def events(db: Connection, lease_id: str) -> list[LeaseEvent]:
 def count_living(db: Connection) -> int:
     """How many leases may still cost money."""
     return db.execute(select(func.count()).select_from(leases).where(leases.c.state.in_(list(LIVING)))).scalar_one()
+
+
+def _to_write(db: Connection, query: Select[Any]) -> Select[Any]:
+    # SQLite has no FOR UPDATE and needs none: its writing transactions run one after the other.
+    return query if is_reading(db) else query.with_for_update()
 
 
 def _write(db: Connection, before: Lease, after: Lease) -> None:

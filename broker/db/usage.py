@@ -2,28 +2,27 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
 
 from broker.core.usage import UsageEvent, UsageKind
+from broker.db.put import put
 from broker.db.schema import usage_events
 
 
 def record(db: Connection, event: UsageEvent) -> None:
     """Write an end of a usage once; a second record of the same end is ignored, since the first one saw it happen."""
-    query = select(usage_events.c.kind).where(
-        usage_events.c.lease_id == event.lease_id, usage_events.c.kind == event.kind
+    put(
+        db,
+        usage_events,
+        {
+            "lease_id": event.lease_id,
+            "kind": event.kind,
+            "not_before": event.not_before,
+            "not_after": event.not_after,
+            "price_per_hour": event.price_per_hour,
+            "currency": event.currency,
+        },
     )
-    if db.execute(query).one_or_none() is None:
-        db.execute(
-            insert(usage_events).values(
-                lease_id=event.lease_id,
-                kind=event.kind,
-                not_before=event.not_before,
-                not_after=event.not_after,
-                price_per_hour=event.price_per_hour,
-                currency=event.currency,
-            )
-        )
 
 
 def of_lease(db: Connection, lease_id: str) -> dict[UsageKind, UsageEvent]:

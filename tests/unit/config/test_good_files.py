@@ -111,3 +111,27 @@ def test_another_kind_of_provider_is_taken_when_an_adapter_for_it_is_there(site)
 
 def test_the_kinds_a_file_may_name_are_the_adapters_there_are():
     assert config.KINDS == registry.KINDS
+
+
+class TestTheDatabase:
+    def test_the_ledger_lies_in_the_state_dir_unless_said_otherwise(self, site):
+        assert site.load().site.ledger == "sqlite:////var/lib/broker/broker.db"
+
+    def test_a_postgresql_url_names_our_driver(self, site):
+        site.change('cluster = "demo"', 'cluster = "demo"\ndatabase = "postgresql:///broker?host=/run/postgresql"')
+
+        assert site.load().site.ledger == "postgresql+psycopg:///broker?host=/run/postgresql"
+
+    def test_its_password_comes_from_a_file_or_the_environment_and_is_not_shown(self, site, tmp_path):
+        url = 'cluster = "demo"\ndatabase = "postgresql://broker@db.example/broker"\n'
+        password = tmp_path / "password"
+        password.write_text("hunter2\n")
+        password.chmod(0o600)
+        site.change('cluster = "demo"', f'{url}database_password_file = "{password}"')
+        settings = site.load()
+        site.change(f'database_password_file = "{password}"', 'database_password_env = "DB_PASSWORD"')
+        other = site.load(environ={"DB_PASSWORD": "hunter3"})
+
+        assert settings.site.database_password.reveal() == "hunter2"
+        assert other.site.database_password.reveal() == "hunter3"
+        assert "hunter" not in repr(settings) + repr(other)
