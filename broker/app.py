@@ -14,7 +14,8 @@ from broker.api.auth import operator_uids
 from broker.config import ProviderSettings, Settings
 from broker.core.errors import ConfigError, LedgerUnavailable
 from broker.core.leases import Lease
-from broker.db.engine import connect, prepare
+from broker.db import leases
+from broker.db.engine import connect, prepare, reading
 from broker.db.owner import Owner, own
 from broker.privileged.client import PrivilegedClient
 from broker.providers.base import Provider
@@ -59,47 +60,15 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     engine = connect(settings.site.ledger, settings.site.database_password)
     owner = _own(engine)
     prepare(engine)
-    key_file, public_key = client_key(state / "ssh")
-    bundle = find_bundle(settings.node.bundle_dir)
-    providers = _providers(settings, clock)
-    net = PrivilegedClient(run / "net.sock")
-    as_user = PrivilegedClient(run / "as-user.sock")
-    slurm = CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s)
+    _refuse_lost_ledger(engine, state / "leases")
     driver: Driver | None = None
 
     def nudge() -> None:
         if driver is not None:
             driver.nudge()
 
-    site = Site(
-        cluster=settings.site.cluster,
-        shapes={shape.name: shape for shape in settings.shapes},
-        addresses=settings.overlay.addresses(),
-        limits=settings.limits,
-        trusted=frozenset(name for name, p in settings.providers.items() if p.trusted),
-        boot_timeout={name: timedelta(seconds=p.boot_timeout_s) for name, p in settings.providers.items()},
-        ssh_port={name: p.ssh_port for name, p in settings.providers.items()},
-        ssh_user=settings.node.ssh_user,
-        ssh_key_file=key_file,
-        ssh_public_key=public_key,
-        dead_man=timedelta(seconds=settings.node.dead_man_s),
-        cpu_arch=bundle.arch,
-        lease_logs=state / "leases",
-        jobs_folder=spool / "jobs",
-    )
-    world = World(
-        site=site,
-        engine=engine,
-        providers=providers,
-        slurm=slurm,
-        net=net,
-        as_user=as_user,
-        open_shell=open_shell,
-        clock=clock,
-        started_at=clock(),
-        join_plan=_join_planner(settings, site, bundle, net),
-        nudge=nudge,
-    )
+    world = make_world(settings, engine, clock, nudge)
+    site, providers, slurm = world.site, world.providers, world.slurm
     intents = Intents(
         spool / "intents",
         engine,
@@ -131,11 +100,61 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     )
 
 
+def make_world(
+    settings: Settings, engine: Engine, clock: Callable[[], datetime], nudge: Callable[[], None] = lambda: None
+) -> World:
+    """What the activities work with. ConfigError: something the configuration names is missing on this machine."""
+    state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
+    key_file, public_key = client_key(state / "ssh")
+    bundle = find_bundle(settings.node.bundle_dir)
+    net = PrivilegedClient(run / "net.sock")
+    site = Site(
+        cluster=settings.site.cluster,
+        shapes={shape.name: shape for shape in settings.shapes},
+        addresses=settings.overlay.addresses(),
+        limits=settings.limits,
+        trusted=frozenset(name for name, p in settings.providers.items() if p.trusted),
+        boot_timeout={name: timedelta(seconds=p.boot_timeout_s) for name, p in settings.providers.items()},
+        ssh_port={name: p.ssh_port for name, p in settings.providers.items()},
+        ssh_user=settings.node.ssh_user,
+        ssh_key_file=key_file,
+        ssh_public_key=public_key,
+        dead_man=timedelta(seconds=settings.node.dead_man_s),
+        cpu_arch=bundle.arch,
+        lease_logs=state / "leases",
+        jobs_folder=spool / "jobs",
+    )
+    return World(
+        site=site,
+        engine=engine,
+        providers=_providers(settings, clock),
+        slurm=CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s),
+        net=net,
+        as_user=PrivilegedClient(run / "as-user.sock"),
+        open_shell=open_shell,
+        clock=clock,
+        started_at=clock(),
+        join_plan=_join_planner(settings, site, bundle, net),
+        nudge=nudge,
+    )
+
+
 def _own(engine: Engine) -> Owner:
     try:
         return own(engine)
     except LedgerUnavailable as exc:
         raise ConfigError(f"[site] database: {exc}") from exc
+
+
+def _refuse_lost_ledger(engine: Engine, logs: Path) -> None:
+    """An empty ledger where leases left their logs was lost: going on would end every machine as an orphan."""
+    with reading(engine) as db:
+        empty = not leases.any_at_all(db)
+    if empty and any(logs.glob("l*/boot.log")):
+        raise ConfigError(
+            f"[site] database: the ledger is empty, but {logs} has the logs of its leases: it was lost. Bring it back with "
+            f"`broker ledger restore FILE`; or, to begin anew and end every machine it knew, move {logs} away"
+        )
 
 
 def _activities(world: World, intents: Intents, owner: Owner) -> list[Activity]:

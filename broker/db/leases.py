@@ -50,6 +50,16 @@ def note(db: Connection, lease: Lease, reason: str, now: datetime, *, was: Lease
     db.execute(insert(lease_events).values(lease_id=lease.id, was=was, became=lease.state, reason=reason, at=now))
 
 
+def put_back(db: Connection, lease: Lease, reason: str, now: datetime) -> None:
+    """Write `lease` as a restore found it, past the table of moves: nobody else may, and no daemon works meanwhile."""
+    was = db.execute(select(leases.c.state).where(leases.c.id == lease.id)).scalar()
+    if was is None:
+        db.execute(insert(leases).values(asdict(lease)))
+    else:
+        db.execute(update(leases).where(leases.c.id == lease.id).values(asdict(lease)))
+    note(db, lease, reason, now, was=LeaseState(was) if was else None)
+
+
 def get(db: Connection, lease_id: str) -> Lease:
     """The lease, locked until its end in a transaction that writes. NotFound: no such lease."""
     row = db.execute(_to_write(db, select(leases).where(leases.c.id == lease_id))).one_or_none()
@@ -140,6 +150,11 @@ def events(db: Connection, lease_id: str) -> list[LeaseEvent]:
         )
         for row in db.execute(query)
     ]
+
+
+def any_at_all(db: Connection) -> bool:
+    """Whether the ledger ever had a lease."""
+    return db.execute(select(leases.c.id).limit(1)).scalar() is not None
 
 
 def count_living(db: Connection) -> int:
