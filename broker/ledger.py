@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from broker.app import make_world, utc_now
-from broker.config import Settings, load
+from broker.config import load
 from broker.core.errors import BrokerError, Refused
 from broker.db import leases
 from broker.db.backup import Backup, dump, has_ledger, read
@@ -74,35 +74,38 @@ def restore(
             "their machines have other labels"
         )
     with _as_owner_of(settings.site.state_dir):
-        return _restore(settings, saved, force, dry_run, clock, scan)
+        engine = connect(settings.site.ledger, settings.site.database_password)
+        try:
+            world = make_world(settings, engine, clock)
+            return bring_back(world, saved, force=force, dry_run=dry_run, copies=settings.site.state_dir, scan=scan)
+        finally:
+            engine.dispose()
 
 
-def _restore(
-    settings: Settings, saved: Backup, force: bool, dry_run: bool, clock: Callable[[], datetime], scan: ScanHostKey
+def bring_back(
+    world: World, saved: Backup, *, force: bool, dry_run: bool, copies: Path, scan: ScanHostKey = host_key_at
 ) -> Restored:
-    engine = connect(settings.site.ledger, settings.site.database_password)
-    owner = own(engine)
+    """`restore` of a checked backup; `copies`: the folder for a copy of the ledger that stands there now."""
+    owner = own(world.engine)
     try:
-        with reading(engine) as db:
+        with reading(world.engine) as db:
             stands = has_ledger(db) and current_revision(db) is not None
             living = leases.count_living(db) if stands else 0
         if living and not force:
             raise Refused(
                 f"the ledger has {living} living leases; --force puts the backup in its place all the same (a copy is kept)"
             )
-        world = make_world(settings, engine, clock)
         judged = _judge(world, saved, scan)
         if dry_run:
             return Restored(backup=saved, survey=judged, kept_copy=None)
-        kept = _keep_copy(settings, world, clock()) if stands else None
-        with engine.begin() as db:
+        kept = _keep_copy(world, copies) if stands else None
+        with world.engine.begin() as db:
             load_backup(db, saved)
-            settle(db, judged.verdicts, clock())
+            settle(db, judged.verdicts, world.clock())
         take_strays_away(world, judged.strays)
         return Restored(backup=saved, survey=judged, kept_copy=kept)
     finally:
         owner.release()
-        engine.dispose()
 
 
 def _judge(world: World, saved: Backup, scan: ScanHostKey) -> Survey:
@@ -118,11 +121,11 @@ def _judge(world: World, saved: Backup, scan: ScanHostKey) -> Survey:
             scratch.dispose()
 
 
-def _keep_copy(settings: Settings, world: World, now: datetime) -> Path | None:
-    content = io.BytesIO()
-    if not dump(world.engine, settings.site.cluster, now, content).rows:
+def _keep_copy(world: World, folder: Path) -> Path | None:
+    now, content = world.clock(), io.BytesIO()
+    if not dump(world.engine, world.site.cluster, now, content).counts().get("leases"):
         return None
-    target = settings.site.state_dir / f"ledger-before-restore-{now:%Y%m%dT%H%M%SZ}.jsonl"
+    target = folder / f"ledger-before-restore-{now:%Y%m%dT%H%M%SZ}.jsonl"
     _write(target, content.getvalue())
     return target
 

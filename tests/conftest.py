@@ -27,8 +27,12 @@ def postgres():
 def ledger_url(request, tmp_path):
     """A ledger of this test's own, on each of the two databases."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'broker.db'}"
-    return request.getfixturevalue("postgres").new_ledger()
+        yield f"sqlite:///{tmp_path / 'broker.db'}"
+        return
+    server = request.getfixturevalue("postgres")
+    url = server.new_ledger()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture

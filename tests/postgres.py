@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from broker.db.engine import open_ledger
 
@@ -95,6 +95,9 @@ class Server:
         name = f"ledger_{self._number}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE template_ledger")
         return self.url(name)
+
+    def drop(self, url: str) -> None:
+        self.sql(f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
 
     def cut(self) -> None:
         """End every connection."""

@@ -161,7 +161,9 @@ def _connect_args(url: URL) -> dict[str, Any]:
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": _SILENCE_MS,
-        "options": f"-c lock_timeout={_LOCK_MS} -c statement_timeout={_STATEMENT_MS}",
+        "options": f"-c lock_timeout={_LOCK_MS} -c statement_timeout={_STATEMENT_MS}"
+        # A daemon whose host lost power must not own the ledger for the hours that TCP grants it.
+        " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
     }
     return {name: value for name, value in defaults.items() if name not in url.query}
 

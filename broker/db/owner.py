@@ -3,8 +3,10 @@
 Held for the daemon's life, and by `broker ledger restore` for its own. The kernel or the server lets go when we die.
 """
 
+import contextlib
 import fcntl
 import os
+import time
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
@@ -24,9 +26,12 @@ class Owner(Protocol):
     def release(self) -> None: ...
 
 
-def own(engine: Engine) -> Owner:
-    """Take the ledger. Refused: another daemon, or a restore, has it. LedgerUnavailable."""
-    return _SessionLock(engine) if engine.dialect.name == "postgresql" else _FileLock(engine)
+def own(engine: Engine, patience_s: float = 5.0) -> Owner:
+    """Take the ledger. Refused: another daemon, or a restore, has it. LedgerUnavailable.
+
+    `patience_s`: the server takes a moment to notice that the daemon before us is dead.
+    """
+    return _SessionLock(engine, patience_s) if engine.dialect.name == "postgresql" else _FileLock(engine)
 
 
 class _FileLock:
@@ -54,10 +59,18 @@ class _FileLock:
 class _SessionLock:
     """A lock of the session: held by one connection, which does nothing else."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience_s: float) -> None:
         self._engine = engine
         self._connection: Connection | None = None
-        self.keep()
+        limit = time.monotonic() + patience_s
+        while True:
+            try:
+                self.keep()
+                return
+            except Refused:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.1)
 
     def keep(self) -> None:
         if self._connection is not None:
@@ -65,7 +78,10 @@ class _SessionLock:
                 self._connection.exec_driver_sql("SELECT 1")
                 return
             except LedgerUnavailable:
-                self.release()
+                if not self._connection.invalidated:
+                    raise  # busy, and still ours
+                self._connection.close()
+                self._connection = None
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_KEY})").scalar():
             connection.close()
@@ -74,6 +90,7 @@ class _SessionLock:
 
     def release(self) -> None:
         if self._connection is not None:
-            self._connection.invalidate()  # closed, not given back to the pool: the lock belongs to the session
+            with contextlib.suppress(LedgerUnavailable):  # then the server lets go by itself
+                self._connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_KEY})")
             self._connection.close()
             self._connection = None

@@ -6,7 +6,7 @@ ended since. `survey` asks providers, hub, Slurm and the machines, and changes n
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
@@ -56,7 +56,8 @@ class Verdict:
     fate: Fate
     reason: str
     started: UsageEvent | None = None
-    home_key: str | None = None
+    steps: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    """Bootstrap steps whose outputs were found out."""
     homes: tuple[tuple[int, str], ...] = ()
 
 
@@ -70,12 +71,10 @@ class Survey:
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """A machine that is a working node: which one, and its keys."""
+    """A machine that is a working node: its host key, and what its bootstrap steps put out."""
 
-    node: str
-    overlay_key: str
     host_key: str
-    home_key: str
+    steps: Mapping[str, dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +126,8 @@ def settle(db: Connection, verdicts: Iterable[Verdict], now: datetime) -> None:
         lease = verdict.lease
         if verdict.fate is not Fate.KEPT:
             leases.put_back(db, lease, f"restored from a backup: {verdict.reason}", now)
-        if verdict.home_key is not None:
-            steps.record(db, lease.id, "home_key", {"public_key": verdict.home_key}, 0.0, now)
-            steps.record(db, lease.id, LAST_STEP, {}, 0.0, now)
+        for name, outputs in verdict.steps.items():
+            steps.record(db, lease.id, name, outputs, 0.0, now)
         if verdict.started is not None:
             usage.record(db, verdict.started)
         written = {job.job_id for job in jobs.open_jobs(db) if job.lease_id == lease.id}
@@ -170,11 +168,11 @@ def _machine(
             state=S.READY,
             state_since=now,
             host_key=found.host_key,
-            job_id=next((job.id for job in facts.jobs if job.state in _STARTED and found.node in job.nodes), None),
+            job_id=next((job.id for job in facts.jobs if job.state in _STARTED and stands.node in job.nodes), None),
             reason="adopted by its label",
         )
-        reason = f"instance {instance.id} adopted by its label as {found.node}"
-        return Verdict(lease=ready, fate=Fate.ADOPTED, reason=reason, started=started, home_key=found.home_key)
+        reason = f"instance {instance.id} adopted by its label as {stands.node}"
+        return Verdict(lease=ready, fate=Fate.ADOPTED, reason=reason, started=started, steps=found.steps)
     if lease is not None and lease.state in {S.LAUNCHING, S.BOOTSTRAPPING}:
         # Bought before the backup and not a node yet: the daemon goes on where it stopped, or gives it up in time.
         return Verdict(lease=lease, fate=Fate.KEPT, reason=f"its machine is not a node yet ({found})")
@@ -229,6 +227,7 @@ def _as_bought(
         label=instance.label,
         instance_id=instance.id,
         address=instance.address,
+        private_address=instance.private_address,
     )
 
 
@@ -271,10 +270,12 @@ def _as_node(world: World, facts: _Facts, lease: Lease, peer: Peer, scan: ScanHo
         pinned = replace(lease, host_key=host_key)
         step = next(step for step in join_steps(world.join_plan(pinned)) if step.name == "home_key")
         with open_node(world, pinned) as shell:
-            home_key = run_step(shell, step)["public_key"]
+            home = run_step(shell, step)
     except (NodeUnreachable, StepFailed) as exc:
         return str(exc)
-    return _Found(node=lease.node, overlay_key=peer.public_key, host_key=host_key, home_key=home_key)
+    # Where the hub hears it is where its job's other nodes reach it.
+    overlay = {"public_key": peer.public_key, "listen_port": (peer.endpoint or "").rpartition(":")[2]}
+    return _Found(host_key=host_key, steps={"overlay": overlay, "home_key": home, LAST_STEP: {}})
 
 
 def _without_machine(world: World, lease: Lease, seen: Mapping[str, set[str]], now: datetime) -> Verdict:

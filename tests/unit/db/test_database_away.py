@@ -141,7 +141,7 @@ def test_a_password_is_sent(postgres):
 def test_a_ledger_has_one_daemon(engine):
     first = own(engine)
     with pytest.raises(Refused, match="another broker"):
-        own(engine)
+        own(engine, patience_s=0)
     first.keep()
     first.release()
     own(engine).release()
@@ -158,6 +158,6 @@ def test_a_ledger_is_owned_again_when_its_server_is_back(mortal):
         mortal.start()
     owner.keep()
     with pytest.raises(Refused):
-        own(engine)
+        own(engine, patience_s=0)
     owner.release()
     engine.dispose()
