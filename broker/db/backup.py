@@ -7,7 +7,7 @@ migrated, so that a newer release can restore what an older one wrote.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -16,11 +16,11 @@ from typing import IO, Any
 from sqlalchemy import Connection, DateTime, Engine, MetaData, Table, insert, text
 
 from broker.core.errors import BrokerError
+from broker.db.chunks import chunks
 from broker.db.engine import current_revision, engine_has, known_revisions, migrate_within, reading
 
 _FORMAT = "broker-ledger"
 _VERSION = 1
-_CHUNK = 500
 _BOOKKEEPING = "alembic_version"
 
 
@@ -110,7 +110,7 @@ def load(db: Connection, backup: Backup) -> None:
     for table in reversed(list(tables.values())):
         db.execute(table.delete())  # what the migrations put there
     for name, rows in groupby(backup.rows, key=lambda entry: entry[0]):
-        for chunk in _chunks(_typed(tables[name], row) for _, row in rows):
+        for chunk in chunks(_typed(tables[name], row) for _, row in rows):
             db.execute(insert(tables[name]), chunk)
     if db.dialect.name == "postgresql":
         _set_sequences(db, tables.values())
@@ -132,17 +132,6 @@ def _tables(db: Connection) -> list[Table]:
 def _typed(table: Table, row: dict[str, Any]) -> dict[str, Any]:
     times = {column.name for column in table.columns if isinstance(column.type, DateTime)}
     return {name: datetime.fromisoformat(value) if name in times and value else value for name, value in row.items()}
-
-
-def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _set_sequences(db: Connection, tables: Iterable[Table]) -> None:

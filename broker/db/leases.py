@@ -1,5 +1,6 @@
 """The purchase ledger: leases, their moves and their history."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from broker.core.errors import IllegalMove, NotFound, StaleLease
 from broker.core.leases import HOLDS_NODE, LIVING, MOVES, Lease, LeaseEvent, LeaseState
+from broker.db.chunks import chunks
 from broker.db.engine import is_reading
 from broker.db.schema import lease_events, leases
 
@@ -104,6 +106,15 @@ def holding(db: Connection, node: str) -> Lease | None:
     return _lease(row) if row is not None else None
 
 
+def holders(db: Connection, nodes: Iterable[str]) -> dict[str, Lease]:
+    """Node → the lease that holds its name now; a name that nobody holds has no entry."""
+    found = {}
+    for some in chunks(nodes):
+        query = select(leases).where(leases.c.node.in_(some), leases.c.state.in_(list(HOLDS_NODE)))
+        found.update({row.node: _lease(row) for row in db.execute(query)})
+    return found
+
+
 def of_node(db: Connection, node: str) -> list[Lease]:
     """Every lease the node name ever had, oldest first."""
     query = (
@@ -137,19 +148,33 @@ def of_job(db: Connection, job_id: int) -> list[Lease]:
     return [_lease(row) for row in db.execute(query)]
 
 
+def by_ids(db: Connection, lease_ids: Iterable[str]) -> list[Lease]:
+    """The leases with these ids; unknown ones are left out."""
+    return [
+        _lease(row) for some in chunks(lease_ids) for row in db.execute(select(leases).where(leases.c.id.in_(some)))
+    ]
+
+
 def events(db: Connection, lease_id: str) -> list[LeaseEvent]:
     """The lease's history, oldest first."""
-    query = select(lease_events).where(lease_events.c.lease_id == lease_id).order_by(lease_events.c.id)
-    return [
-        LeaseEvent(
-            lease_id=row.lease_id,
-            was=LeaseState(row.was) if row.was else None,
-            became=LeaseState(row.became),
-            reason=row.reason,
-            at=row.at,
-        )
-        for row in db.execute(query)
-    ]
+    return histories(db, [lease_id])[lease_id]
+
+
+def histories(db: Connection, lease_ids: Iterable[str]) -> dict[str, list[LeaseEvent]]:
+    """Lease → its history, oldest first."""
+    found: dict[str, list[LeaseEvent]] = defaultdict(list)
+    for some in chunks(lease_ids):
+        query = select(lease_events).where(lease_events.c.lease_id.in_(some)).order_by(lease_events.c.id)
+        for row in db.execute(query):
+            event = LeaseEvent(
+                lease_id=row.lease_id,
+                was=LeaseState(row.was) if row.was else None,
+                became=LeaseState(row.became),
+                reason=row.reason,
+                at=row.at,
+            )
+            found[row.lease_id].append(event)
+    return found
 
 
 def any_at_all(db: Connection) -> bool:
