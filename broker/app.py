@@ -1,7 +1,7 @@
 """Composition root: settings in, wired parts out. The one module that knows all the others."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,22 +11,24 @@ from sqlalchemy import Engine
 from broker import __version__
 from broker.api.app import create_app
 from broker.api.auth import operator_uids
-from broker.config import ProviderSettings, Settings
+from broker.config import Settings
 from broker.core.errors import ConfigError, LedgerUnavailable
 from broker.core.leases import Lease
 from broker.db import leases
 from broker.db.engine import connect, prepare, reading
 from broker.db.owner import Owner, own
+from broker.metrics.metrics import CONTENT_TYPE, Metrics
+from broker.metrics.tail import Tail
 from broker.privileged.client import PrivilegedClient
 from broker.providers.base import Provider
-from broker.providers.http import Pace
-from broker.providers.registry import MAKERS
+from broker.providers.registry import make_providers
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
 from broker.provisioning.steps import JoinPlan
 from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, overlay, refresh_offers, release, renew
 from broker.reconcile.driver import Activity, Driver, Task
+from broker.reconcile.living import Living, quiet
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.world import Site, World
 from broker.services.nodes import Intents
@@ -46,6 +48,7 @@ class App:
     driver: Driver
     engine: Engine
     owner: Owner
+    metrics: Metrics
     knock: Path
     socket: Path
 
@@ -61,22 +64,36 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     owner = _own(engine)
     prepare(engine)
     _refuse_lost_ledger(engine, state / "leases")
+    metrics = Metrics(__version__)
+    adapters = make_providers(settings.providers, clock, metrics.hear)
+    providers = {name: metrics.counting(adapter) for name, adapter in adapters.items()}
     driver: Driver | None = None
 
     def nudge() -> None:
         if driver is not None:
             driver.nudge()
 
-    world = make_world(settings, engine, clock, nudge)
-    site, providers, slurm = world.site, world.providers, world.slurm
+    bare = make_world(settings, engine, providers, clock)
+    site, slurm = bare.site, bare.slurm
+    living = Living(
+        path=state / "living.json",
+        engine=engine,
+        slurm=slurm,
+        cluster=site.cluster,
+        quiet=quiet(site.dead_man),
+        clock=clock,
+    )
+    world = replace(bare, nudge=nudge, promise=living.promise, happened=metrics.happened)
     intents = Intents(
         spool / "intents",
         engine,
         {f"{shape.name}-{number}": shape.name for shape in settings.shapes for number in range(1, shape.nodes + 1)},
         timedelta(seconds=settings.slurm.resume_timeout_s),
         clock,
+        metrics.intent,
     )
-    driver = Driver(_activities(world, intents, owner), clock)
+    tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
+    driver = Driver(_activities(world, intents, living, tail, owner), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -91,19 +108,20 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         nudge=nudge,
     )
     return App(
-        api=create_app(operations, operator_uids(settings.site.operators)),
+        api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
         driver=driver,
         engine=engine,
         owner=owner,
+        metrics=metrics,
         knock=spool / "knock",
         socket=run / "api.sock",
     )
 
 
 def make_world(
-    settings: Settings, engine: Engine, clock: Callable[[], datetime], nudge: Callable[[], None] = lambda: None
+    settings: Settings, engine: Engine, providers: Mapping[str, Provider], clock: Callable[[], datetime]
 ) -> World:
-    """What the activities work with. ConfigError: something the configuration names is missing on this machine."""
+    """What the activities work with, as yet without ears. ConfigError: something the configuration names is missing here."""
     state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
     key_file, public_key = client_key(state / "ssh")
     bundle = find_bundle(settings.node.bundle_dir)
@@ -127,7 +145,7 @@ def make_world(
     return World(
         site=site,
         engine=engine,
-        providers=_providers(settings, clock),
+        providers=providers,
         slurm=CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s),
         net=net,
         as_user=PrivilegedClient(run / "as-user.sock"),
@@ -135,7 +153,6 @@ def make_world(
         clock=clock,
         started_at=clock(),
         join_plan=_join_planner(settings, site, bundle, net),
-        nudge=nudge,
     )
 
 
@@ -157,13 +174,18 @@ def _refuse_lost_ledger(engine: Engine, logs: Path) -> None:
         )
 
 
-def _activities(world: World, intents: Intents, owner: Owner) -> list[Activity]:
+def _activities(world: World, intents: Intents, living: Living, tail: Tail, owner: Owner) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
+    renewed_s = world.site.dead_man.total_seconds() / 3
 
     def take_intents() -> list[Task]:
         if intents.take():
             world.nudge()
+        return []
+
+    def count_events() -> list[Task]:
+        tail.read_on()
         return []
 
     def keep_ledger() -> list[Task]:
@@ -181,14 +203,12 @@ def _activities(world: World, intents: Intents, owner: Owner) -> list[Activity]:
         Activity(name="forget", interval_seconds=10.0, find=lambda: attend.find_forgotten(world), nudged=False),
         Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
-        Activity(
-            name="renew",
-            interval_seconds=world.site.dead_man.total_seconds() / 3,
-            find=lambda: renew.find(world),
-            nudged=False,
-        ),
+        Activity(name="living", interval_seconds=min(30.0, renewed_s), find=living.find, nudged=False),
+        Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
         Activity(name="overlay", interval_seconds=10.0, find=lambda: overlay.find(world), nudged=False),
         Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
+        # Nobody may ever scrape: then the history still has to be read in small pieces.
+        Activity(name="count", interval_seconds=30.0, find=count_events, nudged=False),
         Activity(name="sweep", interval_seconds=30.0, find=sweep.find, nudged=False),
     ]
 
@@ -221,25 +241,6 @@ def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: Privilege
         )
 
     return plan
-
-
-def _providers(settings: Settings, clock: Callable[[], datetime]) -> dict[str, Provider]:
-    providers = {}
-    for name, wanted in settings.providers.items():
-        if wanted.kind not in MAKERS:
-            raise ConfigError(f"[provider.{name}] kind = {wanted.kind!r}: known kinds are {', '.join(sorted(MAKERS))}")
-        providers[name] = MAKERS[wanted.kind](
-            name, wanted.api_key.reveal(), wanted.base_url, frozenset(wanted.regions), clock, _pace(wanted)
-        )
-    return providers
-
-
-def _pace(wanted: ProviderSettings) -> Pace:
-    calls, creates = wanted.call_interval_ms, wanted.create_interval_ms
-    return Pace(
-        calls=None if calls is None else calls / 1000,
-        creates=None if creates is None else creates / 1000,
-    )
 
 
 def _read(key: str, path: Path) -> bytes:

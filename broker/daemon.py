@@ -11,6 +11,7 @@ from pathlib import Path
 from broker.api.server import ApiServer
 from broker.app import build
 from broker.config import load
+from broker.metrics.serve import serve
 
 log = logging.getLogger("broker")
 
@@ -23,10 +24,12 @@ def run(config_path: Path) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every poll
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # a booting sshd refuses us many times; we say it once
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    app = build(load(config_path))
+    settings = load(config_path)
+    app = build(settings)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    stop_metrics = serve(app.metrics, *settings.site.metrics_listen) if settings.site.metrics_listen else None
     server = ApiServer(app.api, app.socket)
     server.start()
     app.driver.start()
@@ -36,6 +39,8 @@ def run(config_path: Path) -> None:
     stopping.wait()
     log.info("stopping")
     server.stop()
+    if stop_metrics is not None:
+        stop_metrics()
     app.driver.stop()
     app.owner.release()
     app.engine.dispose()

@@ -18,6 +18,7 @@ from broker.db.backup import Backup, dump, has_ledger, read
 from broker.db.backup import load as load_backup
 from broker.db.engine import connect, current_revision, reading
 from broker.db.owner import own
+from broker.providers.registry import make_providers
 from broker.provisioning.ssh import host_key_at
 from broker.reconcile.adopt import ScanHostKey, Survey, settle, survey, take_strays_away
 from broker.reconcile.world import World
@@ -76,7 +77,7 @@ def restore(
     with _as_owner_of(settings.site.state_dir):
         engine = connect(settings.site.ledger, settings.site.database_password)
         try:
-            world = make_world(settings, engine, clock)
+            world = make_world(settings, engine, make_providers(settings.providers, clock), clock)
             return bring_back(world, saved, force=force, dry_run=dry_run, copies=settings.site.state_dir, scan=scan)
         finally:
             engine.dispose()

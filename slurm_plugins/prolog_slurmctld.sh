@@ -10,6 +10,7 @@
 SPOOL=/var/spool/broker # `broker slurm-conf --install` writes the site's own SPOOL, PARTITIONS and LIMIT here
 PARTITIONS=''           # the elastic partitions, separated by spaces
 LIMIT=1800              # seconds; shorter than ResumeTimeout and jobs on slow machines are requeued for nothing
+CONF=/etc/slurm/slurm.conf # for scontrol: Slurm does not tell its own programs
 PAUSE=30                # seconds before a failure is told; longer only keeps the job's nodes longer
 
 case " $PARTITIONS " in
@@ -67,6 +68,17 @@ exec 3<>"$fifo"
 # Not `>knock`: that would wait for a reader, or leave a plain file where the broker's FIFO belongs.
 printf k | dd of="$SPOOL/knock" oflag=nonblock conv=nocreat,notrunc status=none 2>/dev/null
 
-read -r word <&3 && [ "$word" = start ] && exit 0
+read -r word rest <&3
+[ "$word" != start ] || exit 0
+# Slurm has requeued the job, lets us wait on, and starts it nowhere before we end. Not 1: that would requeue it once more.
+[ "$word" != gone ] || exit 0
+if [ "$word" = end ]; then
+    # srun or salloc, and nothing to wait for. Only SlurmUser, which we are, may write to a user's terminal.
+    SLURM_CONF=$CONF
+    export SLURM_CONF
+    scontrol notify "$SLURM_JOB_ID" "$rest"
+    scancel "$SLURM_JOB_ID"
+    exit 1
+fi
 echo "broker: job $SLURM_JOB_ID was not let go: Slurm requeues it" >&2
 exit 1

@@ -1,5 +1,7 @@
 """The application: routes, roles, problem documents."""
 
+from collections.abc import Callable
+
 from fastapi import FastAPI
 
 from broker import __version__
@@ -7,13 +9,18 @@ from broker.api import problems
 from broker.api.bodies import BoundedBodies
 from broker.api.idempotency import Answers
 from broker.api.operations import Operations
-from broker.api.routes import leases, nodes, offers, status, why
+from broker.api.routes import leases, metrics, nodes, offers, status, why
 
 PREFIX = "/api/v1"
 
 
-def create_app(operations: Operations, operators: frozenset[int]) -> FastAPI:
-    """The API over `operations`. `operators`: uids that may do everything (`auth.operator_uids`); root may anyway."""
+def create_app(
+    operations: Operations, operators: frozenset[int], exposition: Callable[[], tuple[str, bytes]] | None = None
+) -> FastAPI:
+    """The API over `operations`. `operators`: uids that may do everything (`auth.operator_uids`); root may anyway.
+
+    `exposition`: the metrics' media type and text, for `/metrics`.
+    """
     # No documentation pages: FastAPI's load their scripts from the internet.
     app = FastAPI(
         title="broker", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None, redoc_url=None
@@ -21,8 +28,10 @@ def create_app(operations: Operations, operators: frozenset[int]) -> FastAPI:
     app.state.operations = operations
     app.state.operators = operators
     app.state.answers = Answers()
+    app.state.exposition = exposition
     for module in (status, offers, leases, why, nodes):
         app.include_router(module.router, prefix=PREFIX)
+    app.include_router(metrics.router)
     app.add_middleware(BoundedBodies)
     problems.install(app)  # after BoundedBodies, so that it stands around it
     return app

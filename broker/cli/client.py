@@ -36,8 +36,10 @@ _ERRORS: dict[int, type[BrokerError]] = {
 class Client:
     """One daemon. Unreachable, Refused, NotFound, BadRequest or another BrokerError, with the daemon's own words."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout: float = TIMEOUT_S) -> None:
+        """`timeout`: seconds for each call."""
         self._path = path
+        self._timeout = timeout
 
     def get(self, *parts: str, **query: str | int | None) -> Document:
         """`parts` are the path's segments below /api/v1; query values that are None are left out."""
@@ -48,7 +50,7 @@ class Client:
         return self._ask("POST", _target(parts), body)
 
     def _ask(self, method: str, target: str, body: Mapping[str, object] | None) -> Document:
-        connection = _UnixConnection(self._path)
+        connection = _UnixConnection(self._path, self._timeout)
         headers = {"Accept": "application/json"}
         if method == "POST":
             headers["Idempotency-Key"] = os.urandom(16).hex()
@@ -62,7 +64,7 @@ class Client:
             return _document(response.status, response.read(), self._path)
         except TimeoutError as exc:
             raise Unreachable(
-                f"the daemon on {self._path} did not answer within {TIMEOUT_S:.0f} s; its log may say why"
+                f"the daemon on {self._path} did not answer within {self._timeout:.0f} s; its log may say why"
             ) from exc
         except PermissionError as exc:
             raise Unreachable(f"{self._path} may not be opened by this user; its mode should be 0666") from exc
@@ -80,13 +82,14 @@ def mend(path: Path) -> str:
 
 
 class _UnixConnection(HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
+        self._seconds = timeout
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(self._seconds)
         # Through the folder's descriptor: a socket's path may have 107 characters, and a sandbox may lie deeper.
         folder = os.open(self._path.parent, os.O_PATH | os.O_CLOEXEC)
         try:

@@ -21,6 +21,8 @@ _COMMANDS = {
         target="broker.cli.offline.node_bundle:node_bundle", help="Pack Slurm for the rented machines."
     ),
     "serve": Lazy(target="broker.cli.serve:serve", help="Run the daemon."),
+    "reap": Lazy(target="broker.cli.offline.reap:reap", help="End what nobody needs, also with the daemon dead."),
+    "doctor": Lazy(target="broker.cli.offline.doctor:doctor", help="What is broken here, each with its mend."),
     "status": Lazy(target="broker.cli.status:status", help="The daemon at a glance."),
     "offers": Lazy(target="broker.cli.offers:offers", help="What could be bought now."),
     "why": Lazy(target="broker.cli.why:why", help="What happened to a job or node, and what is awaited."),

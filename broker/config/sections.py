@@ -129,7 +129,20 @@ def _site(section: Section, environ: Mapping[str, str] | None) -> Site:
         spool_dir=section.path("spool_dir", Path("/var/spool/broker")),
         database=database,
         database_password=password,
+        metrics_listen=_listen(section, "metrics_listen"),
     )
+
+
+def _listen(section: Section, key: str) -> tuple[str, int] | None:
+    text = section.text(
+        key, "", pattern=r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", rule='host:port, such as "127.0.0.1:9101"'
+    )
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    if not 1 <= int(port) <= 65535:
+        section.note(key, f'"{text}": a port is a number from 1 to 65535')
+    return host.strip("[]"), int(port)
 
 
 def _slurm(section: Section) -> SlurmSettings:

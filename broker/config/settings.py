@@ -42,6 +42,7 @@ class Site:
     """`operators` are Unix user names; root is one even when it is not named.
 
     `database`: the ledger's URL, without a password; None: SQLite in `state_dir`.
+    `metrics_listen`: host and port where metrics are served by TCP, too; None: on the API's socket only.
     """
 
     cluster: str
@@ -50,8 +51,9 @@ class Site:
     state_dir: Path
     run_dir: Path
     spool_dir: Path
-    database: str | None
-    database_password: Secret | None
+    metrics_listen: tuple[str, int] | None
+    database: str | None = None
+    database_password: Secret | None = None
 
     @property
     def ledger(self) -> str:

@@ -1,9 +1,13 @@
-"""What every HTTP adapter shares: one token bucket a credential, and the reading of Retry-After."""
+"""What every HTTP adapter shares: one token bucket a credential, the reading of Retry-After, and who listens to its calls."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 
@@ -73,3 +77,78 @@ def retry_after(response: httpx.Response, default_seconds: float = 15.0) -> floa
         return min(300.0, max(1.0, float(response.headers["Retry-After"])))
     except (KeyError, ValueError):
         return default_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One call of an adapter. `status` None: no answer came. `date`: the provider's own clock, as its answer says it.
+
+    `endpoint` is the path with every id in it replaced by `{id}`.
+    """
+
+    provider: str
+    method: str
+    endpoint: str
+    status: int | None
+    seconds: float
+    date: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """A call waited so long for our own limit of the credential."""
+
+    provider: str
+    seconds: float
+
+
+Hear = Callable[[Exchange | Wait], None]
+
+
+def heard_sleep(provider: str, hear: Hear) -> Callable[[float], None]:
+    """A `sleep` for `wait_for` that tells how long it was."""
+
+    def sleep(seconds: float) -> None:
+        hear(Wait(provider=provider, seconds=seconds))
+        time.sleep(seconds)
+
+    return sleep
+
+
+class HeardClient(httpx.Client):
+    """Tells `hear` of each of its calls. (As a transport it would cut httpx off from the proxies of the environment.)"""
+
+    def __init__(self, provider: str, hear: Hear, **options: Any) -> None:
+        super().__init__(**options)
+        self._provider = provider
+        self._hear = hear
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        began = time.monotonic()
+        response = None
+        try:
+            response = super().send(request, **options)
+        finally:
+            self._hear(
+                Exchange(
+                    provider=self._provider,
+                    method=request.method,
+                    endpoint=endpoint_of(request.url.path),
+                    status=response.status_code if response is not None else None,
+                    seconds=time.monotonic() - began,
+                    date=_date(response.headers.get("Date", "")) if response is not None else None,
+                )
+            )
+        return response
+
+
+def endpoint_of(path: str) -> str:
+    """`path` without what names one thing: words of eight or more characters with a digit in them."""
+    return "/".join("{id}" if len(word) >= 8 and re.search(r"\d", word) else word for word in path.split("/"))
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC)
+    except ValueError:
+        return None

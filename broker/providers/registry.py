@@ -5,8 +5,10 @@ from datetime import datetime
 
 import httpx
 
+from broker.config import ProviderSettings
+from broker.core.errors import ConfigError
 from broker.providers.base import Provider
-from broker.providers.http import Pace
+from broker.providers.http import Hear, HeardClient, Pace, heard_sleep
 from broker.providers.lambda_cloud import BASE_URL as LAMBDA_URL
 from broker.providers.lambda_cloud import LambdaProvider
 
@@ -19,18 +21,42 @@ _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _CONNECTIONS = httpx.Limits(keepalive_expiry=1.0)
 
 
-def _lambda(
-    name: str, api_key: str, base_url: str | None, regions: frozenset[str], clock: Callable[[], datetime], pace: Pace
-) -> Provider:
-    http = httpx.Client(
-        base_url=base_url or LAMBDA_URL,
-        headers={"Authorization": f"Bearer {api_key}"},
+def make_providers(
+    wanted: Mapping[str, ProviderSettings], clock: Callable[[], datetime], hear: Hear = lambda exchange: None
+) -> dict[str, Provider]:
+    """An adapter for each credential; `hear` is told of each of their calls. ConfigError: a kind nobody knows."""
+    for name, settings in wanted.items():
+        if settings.kind not in MAKERS:
+            known = ", ".join(sorted(MAKERS))
+            raise ConfigError(f"[provider.{name}] kind = {settings.kind!r}: known kinds are {known}")
+    return {name: MAKERS[settings.kind](settings, clock, hear) for name, settings in wanted.items()}
+
+
+def _lambda(settings: ProviderSettings, clock: Callable[[], datetime], hear: Hear) -> Provider:
+    http = HeardClient(
+        settings.name,
+        hear,
+        base_url=settings.base_url or LAMBDA_URL,
+        headers={"Authorization": f"Bearer {settings.api_key.reveal()}"},
         timeout=_TIMEOUT,
         limits=_CONNECTIONS,
     )
-    return LambdaProvider(name, http, clock, regions=regions, pace=pace)
+    sleep = heard_sleep(settings.name, hear)
+    return LambdaProvider(
+        settings.name, http, clock, regions=frozenset(settings.regions), pace=_pace(settings), sleep=sleep
+    )
 
 
-Maker = Callable[[str, str, str | None, frozenset[str], Callable[[], datetime], Pace], Provider]
+def _pace(settings: ProviderSettings) -> Pace:
+    calls, creates = settings.call_interval_ms, settings.create_interval_ms
+    return Pace(
+        calls=None if calls is None else calls / 1000,
+        creates=None if creates is None else creates / 1000,
+    )
+
+
+Maker = Callable[[ProviderSettings, Callable[[], datetime], Hear], Provider]
 MAKERS: Mapping[str, Maker] = {"lambda": _lambda}
 KINDS = frozenset(MAKERS)
+URLS: Mapping[str, str] = {"lambda": LAMBDA_URL}
+"""Kind of provider → its API's own address, where the configuration names no other."""

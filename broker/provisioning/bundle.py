@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -139,11 +140,29 @@ def load(archive: Path) -> Bundle:
     """Read what an archive holds. BrokerError: it is missing or not one of our bundles."""
     try:
         return _described(archive, _manifest_of(archive))
-    except (OSError, EOFError, tarfile.TarError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError, TypeError) as exc:
         raise BrokerError(
             f"node bundle {archive} cannot be used ({type(exc).__name__}: {exc}); delete it and build it again: "
             f"broker node-bundle build --output {archive.parent}"
         ) from exc
+
+
+def verify(archive: Path) -> frozenset[str]:
+    """The names of the files in an archive, each held against its checksum. BrokerError: it is damaged."""
+    try:
+        expected: dict[str, str] = _manifest_of(archive)["files"]
+        with tarfile.open(archive, "r:gz") as tar:
+            seen = {
+                member.name.partition("/")[2]: hashlib.sha256(stream.read()).hexdigest()
+                for member in tar
+                if member.isfile() and (stream := tar.extractfile(member)) is not None
+            }
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError, TypeError) as exc:
+        raise BrokerError(f"node bundle {archive} is damaged ({type(exc).__name__}: {exc})") from exc
+    damaged = sorted(name for name, checksum in expected.items() if seen.get(name) != checksum)
+    if damaged:
+        raise BrokerError(f"node bundle {archive} is damaged: {', '.join(damaged[:3])} differ from its manifest")
+    return frozenset(expected)
 
 
 def _manifest_of(archive: Path) -> dict[str, Any]:

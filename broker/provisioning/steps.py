@@ -144,9 +144,9 @@ class Peer:
     endpoint: str
 
 
-def peer_step(peers: Sequence[Peer]) -> Step:
-    """The job's other nodes are spoken to directly; those of earlier jobs no more."""
-    return _step("peers", 30, peers=peers)
+def peer_step(peers: Sequence[Peer], hosts: Mapping[str, str]) -> Step:
+    """`peers` are spoken to directly, those of earlier jobs no more. `hosts`: the job's nodes, name → overlay address."""
+    return _step("peers", 30, peers=peers, hosts=sorted(hosts.items()))
 
 
 def met_step(peers: Sequence[Peer]) -> Step:
@@ -188,6 +188,33 @@ def drain_steps() -> list[Step]:
 def console_step() -> Step:
     """The end of every log on the machine, for whoever asks why it failed."""
     return _step("console", 120)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What `broker doctor --node` asks a node. `callbacks`: (host, address, port) where srun would wait for it;
+    `names`: host names it must resolve; `credential`: made by munge on the controller, empty when that failed."""
+
+    hub: IPv4Address
+    interface: str
+    mtu: int
+    slurmctld_port: int
+    export_port: int
+    callbacks: tuple[tuple[str, str, int], ...]
+    names: tuple[str, ...]
+    slurm_user: str | None
+    credential: bytes = field(repr=False)
+
+
+def doctor_steps(questions: Questions) -> list[Step]:
+    """The machine's facts, then how it sees the controller. They change nothing on it."""
+    asked = {name: getattr(questions, name) for name in questions.__dataclass_fields__ if name != "credential"}
+    return [_step("facts", 90), _step("doctor", 90, stdin=questions.credential, **asked)]
+
+
+def clock_step() -> Step:
+    """Its time, in an answer so short that the way there and back bounds the error."""
+    return Step(name="clock", script="date '+@out epoch=%s.%N'\n", timeout_s=10)
 
 
 def _check(home: Home) -> None:

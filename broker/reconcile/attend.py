@@ -4,13 +4,10 @@ PrologSlurmctld waits for us (`slurm_plugins/prolog_slurmctld.sh`): a job never 
 """
 
 import contextlib
-import errno
 import logging
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from functools import partial
 
 from broker.core.demand import Job
@@ -20,21 +17,18 @@ from broker.db import jobs, leases, steps
 from broker.db.engine import reading
 from broker.db.jobs import AttendedJob
 from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
-from broker.reconcile import peers
+from broker.reconcile import peers, waiter
 from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
+from broker.reconcile.living import HOLDS, latest_end
 from broker.reconcile.nodes import run_on_node
 from broker.reconcile.world import World
 from broker.slurm import hostlist
 
 log = logging.getLogger("broker.attend")
 
-# The node's dead-man timer leaves a running job alone for its time limit and this long after it.
-_JOB_MARGIN = timedelta(minutes=15)
-_NO_LIMIT = timedelta(days=365)
 # Homes brought at the same time for one job; more only wait for one another at broker-as-user.
 _AT_ONCE = 16
-_RUNS = frozenset({"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +51,7 @@ def find(world: World) -> Iterable[Task]:
     if attended:
         seen = {job.id: job for job in world.slurm.jobs({job.job_id for job in attended})}
         for row in attended:
-            if row.job_id not in seen or seen[row.job_id].state not in _RUNS:
+            if row.job_id not in seen or seen[row.job_id].state not in HOLDS:
                 yield Task(key=f"home:{row.lease_id}:{row.job_id}", run=partial(_take_home_away, world, row))
 
 
@@ -73,7 +67,7 @@ def attend(world: World, waiting: WaitingJob) -> None:
         job = next(iter(world.slurm.jobs([waiting.id])), None)
         if job is None or job.state != "CONFIGURING" or not set(waiting.nodes) <= set(job.nodes):
             # Cancelled or requeued, and its waiter was killed before it could clean up: the node is another job's now.
-            _forget(world, waiting)
+            _dismiss(world, waiting)
             return
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
             list(pool.map(lambda lease: _bring_home(world, job, lease), missing))
@@ -81,18 +75,30 @@ def attend(world: World, waiting: WaitingJob) -> None:
         # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
         with reading(world.engine) as db:
             held = leases.holders(db, waiting.nodes)
-    _introduce(world, waiting, [lease for lease in joined if lease.id in at_home])
+    met = _introduce(world, waiting, [lease for lease in joined if lease.id in at_home])
     ready = {node for node, lease in held.items() if lease.state is LeaseState.READY and lease.id in at_home}
-    if ready >= set(waiting.nodes):
+    if met and ready >= set(waiting.nodes):
         _let_go(world, waiting)
 
 
-def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> None:
-    """Once all machines of a job of several nodes are there: while Slurm still registers them."""
+def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> bool:
+    """Once all machines of a job of several nodes are there, while Slurm still registers them; whether they have met."""
     these = frozenset(lease.id for lease in at_home)
-    if len(waiting.nodes) > 1 and len(these) == len(waiting.nodes) and world.introduced.get(waiting.id) != these:
-        peers.introduce(world, waiting.id, at_home)
+    if len(waiting.nodes) == 1 or world.introduced.get(waiting.id) == these:
+        return True
+    if len(these) < len(waiting.nodes):
+        return False
+    strangers = peers.introduce(world, waiting.id, at_home)
+    if not strangers:
         world.introduced[waiting.id] = these
+        return True
+    # Started all the same, its ranks would hang and its output be lost; tried again, it would cost the same once more.
+    world.to_hold[waiting.id] = (
+        f"broker: {strangers[0]} cannot reach one another ({len(strangers)} such pairs): is UDP open between machines of "
+        f"{', '.join(sorted({str(lease.provider) for lease in at_home}))}? Then: scontrol release {waiting.id}"
+    )
+    world.slurm.power_down_force(waiting.nodes, world.to_hold[waiting.id])
+    return False
 
 
 def find_forgotten(world: World) -> Iterable[Task]:
@@ -107,7 +113,7 @@ def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
     seen = {job.id: job for job in world.slurm.jobs({job.id for job in waiting})}
     for job in waiting:
         if job.id not in seen or seen[job.id].state != "CONFIGURING":
-            _forget(world, job)
+            _dismiss(world, job)
 
 
 def _waiting(world: World) -> Iterable[WaitingJob]:
@@ -134,7 +140,9 @@ def _bring_home(world: World, job: Job, lease: Lease) -> None:
             jobs.attend(db, job.id, lease.id, job.user, now)
         address = str(world.site.addresses[lease.node])
         home = world.as_user.export_home(job.user, lease.id, public_key, address)
-        run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=_until(job, now))))
+        until = latest_end(job, now)
+        world.promise(lease, job.id, until)
+        run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=until)))
         with world.engine.begin() as db:
             jobs.mounted(db, job.id, lease.id, world.clock())
     log.info("job=%s user=%s node=%s lease_id=%s home mounted", job.id, job.user, lease.node, lease.id)
@@ -147,7 +155,7 @@ def _take_home_away(world: World, attended: AttendedJob) -> bool:
         job = next(iter(world.slurm.jobs([attended.job_id])), None)
         with reading(world.engine) as db:
             lease = leases.get(db, attended.lease_id)
-            if job is not None and job.state in _RUNS and lease.node in job.nodes:
+            if job is not None and job.state in HOLDS and lease.node in job.nodes:
                 return False
             shared = any(
                 other.lease_id == attended.lease_id and other.user == attended.user and other.job_id != attended.job_id
@@ -168,16 +176,9 @@ def _take_home_away(world: World, attended: AttendedJob) -> bool:
 
 
 def _let_go(world: World, waiting: WaitingJob) -> None:
-    fifo = world.site.jobs_folder / f"{waiting.id}.fifo"
-    try:
-        writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError as exc:
-        if exc.errno in {errno.ENXIO, errno.ENOENT}:  # nobody waits any more, or not yet: the next pass tells
-            _forget_if_gone(world, waiting)
-            return
-        raise
-    with os.fdopen(writer, "w") as answer:
-        answer.write("start\n")
+    if not waiter.tell(world.site.jobs_folder, waiting.id, "start"):  # or not yet: the next pass tells
+        _forget_if_gone(world, waiting)
+        return
     world.introduced.pop(waiting.id, None)
     _clear_comment(world, waiting.id)
     log.info("job=%s may start on %s", waiting.id, hostlist.fold(waiting.nodes))
@@ -196,8 +197,14 @@ def _clear_comment(world: World, job_id: int) -> None:
 
 def _forget_if_gone(world: World, waiting: WaitingJob) -> None:
     job = next(iter(world.slurm.jobs([waiting.id])), None)
-    if job is None or job.state not in _RUNS:
-        _forget(world, waiting)
+    if job is None or job.state not in HOLDS:
+        _dismiss(world, waiting)
+
+
+def _dismiss(world: World, waiting: WaitingJob) -> None:
+    """Its job has ended, or was requeued: then Slurm lets the waiter live, and starts the job nowhere before it ends."""
+    waiter.tell(world.site.jobs_folder, waiting.id, "gone")
+    _forget(world, waiting)
 
 
 def _forget(world: World, waiting: WaitingJob) -> None:
@@ -207,10 +214,6 @@ def _forget(world: World, waiting: WaitingJob) -> None:
         if left.stat().st_ino == waiting.inode:
             left.unlink()
             left.with_suffix(".fifo").unlink()
-
-
-def _until(job: Job, now: datetime) -> datetime:
-    return now + (job.time_limit or _NO_LIMIT) + _JOB_MARGIN
 
 
 def parse_waiting(name: str, text: str) -> WaitingJob:

@@ -34,6 +34,15 @@ class Activity:
     nudged: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """An activity's look for work (`task_seconds` None) or a task of it has ended: `ok`, `failed` or `overtaken`."""
+
+    activity: str
+    outcome: str
+    task_seconds: float | None = None
+
+
 @dataclass
 class Health:
     """When an activity last went through, and what stopped it since."""
@@ -54,7 +63,13 @@ class _Running:
 class Driver:
     """The activities' threads. `nudge()` after a change; `stop()` waits for the steps under way."""
 
-    def __init__(self, activities: Iterable[Activity], clock: Callable[[], datetime], workers: int = 32) -> None:
+    def __init__(
+        self,
+        activities: Iterable[Activity],
+        clock: Callable[[], datetime],
+        workers: int = 32,
+        done: Callable[[Done], None] = lambda done: None,
+    ) -> None:
         # Too few workers: booting nodes wait for one another's SSH; too many: memory, and SQLite writers queue up.
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="step")
         self._running = [_Running(activity) for activity in activities]
@@ -63,6 +78,7 @@ class Driver:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._clock = clock
+        self._done = done
 
     def start(self) -> None:
         for running in self._running:
@@ -103,6 +119,7 @@ class Driver:
 
     def _pass(self, running: _Running) -> None:
         name = running.activity.name
+        outcome = "failed"
         try:
             found = set()
             for task in running.activity.find():
@@ -115,6 +132,7 @@ class Driver:
             if running.health.last_error is not None:
                 log.info("activity=%s goes on", name)
             running.health.last_error = None
+            outcome = "ok"
         except BrokerError as exc:
             if running.health.last_error != str(exc):  # once: a database that is away stops each pass of each activity
                 log.warning("activity=%s failed: %s", name, exc)
@@ -122,6 +140,7 @@ class Driver:
         except Exception as exc:  # the driver's loop is the one place that goes on after anything
             running.health.last_error = f"{type(exc).__name__}: {exc}"
             log.exception("activity=%s failed", name)
+        self._done(Done(activity=name, outcome=outcome))
 
     def _submit(self, name: str, task: Task, health: Health) -> None:
         with self._lock:
@@ -132,10 +151,13 @@ class Driver:
 
     def _run(self, name: str, task: Task, health: Health) -> None:
         began = time.monotonic()
+        outcome = "failed"
         try:
             task.run()
             health.task_errors.pop(task.key, None)
+            outcome = "ok"
         except StaleLease:
+            outcome = "overtaken"
             log.debug("activity=%s task=%s was overtaken", name, task.key)
         except BrokerError as exc:
             health.task_errors[task.key] = str(exc)
@@ -146,4 +168,6 @@ class Driver:
         finally:
             with self._lock:
                 self._busy.discard(task.key)
-            log.debug("activity=%s task=%s seconds=%.3f", name, task.key, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            log.debug("activity=%s task=%s seconds=%.3f", name, task.key, seconds)
+            self._done(Done(activity=name, outcome=outcome, task_seconds=seconds))

@@ -13,7 +13,7 @@ from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.leases import Lease
 from broker.db import leases
 from broker.db.engine import reading
-from broker.reconcile import refusals
+from broker.reconcile import refusals, waiter
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 
@@ -24,6 +24,8 @@ def find(world: World) -> Iterable[Task]:
     """One task while a node waits to be handed back."""
     with reading(world.engine) as db:
         waiting = leases.to_hand_back(db)
+    if world.to_hold:
+        yield Task(key="hold", run=partial(_hold, world))
     if waiting:
         yield Task(key="hand_back", run=partial(hand_back, world, waiting))
 
@@ -43,6 +45,17 @@ def hand_back(world: World, waiting: list[Lease]) -> None:
                     leases.amend(db, leases.get(db, lease.id), None, world.clock(), not_before=None)
 
 
+def _hold(world: World) -> None:
+    """Jobs that no other try would help, once they are requeued."""
+    for job in world.slurm.jobs(world.to_hold):
+        if job.state == "PENDING":
+            waiter.tell(world.site.jobs_folder, job.id, "gone")
+            world.slurm.set_admin_comment(job.id, world.to_hold[job.id])
+            world.slurm.hold(job.id)
+        if job.state != "CONFIGURING":
+            del world.to_hold[job.id]
+
+
 def _one(world: World, group: Sequence[Lease], job: Job | None, flags: dict[str, frozenset[str]]) -> bool:
     """The next step for the nodes of one job; whether it was the last one."""
     reason = f"broker: {group[-1].reason}"
@@ -50,8 +63,10 @@ def _one(world: World, group: Sequence[Lease], job: Job | None, flags: dict[str,
         free = [lease.node for lease in group if leases.holding(db, lease.node) is None]
     configuring = job is not None and job.state == "CONFIGURING" and bool({*free} & {*job.nodes})
     if job is not None and configuring and not job.batch:
-        world.slurm.notify(job.id, f"{reason}. The job is cancelled; submit it again later, or with other wishes.")
         world.slurm.set_admin_comment(job.id, reason)
+        told = f"{reason}. The job is cancelled: submit it again later, or with other wishes"
+        if waiter.tell(world.site.jobs_folder, job.id, f"end {told}"):
+            return False  # it tells the user, and cancels; powering its node down now would end srun without a word
         world.slurm.cancel(job.id)
     booting = {name for name in free if "POWERING_UP" in flags.get(name, ()) and "POWER_DOWN" not in flags[name]}
     if booting:
@@ -68,6 +83,7 @@ def _put_off(world: World, group: Sequence[Lease], job: Job, reason: str) -> Non
     again = max((lease.not_before for lease in group if lease.not_before is not None), default=world.clock())
     with reading(world.engine) as db:
         rounds = refusals.rounds(leases.of_job(db, job.id))
+    waiter.tell(world.site.jobs_folder, job.id, "gone")
     try:
         if refusals.must_hold(group[-1].reason, rounds):
             world.slurm.hold(job.id)

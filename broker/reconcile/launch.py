@@ -26,6 +26,7 @@ from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
 from broker.reconcile import refusals
 from broker.reconcile.driver import Task
+from broker.reconcile.living import may_have_been_reaped
 from broker.reconcile.world import World
 from broker.services import purchases
 
@@ -136,7 +137,7 @@ def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
             return
 
 
-def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime) -> None:
+def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, how: str = "bought") -> None:
     """Write the machine into the ledger, also when the lease was moved on meanwhile: then it is given back."""
     now = world.clock()
     for _ in range(5):
@@ -148,7 +149,7 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime) -
                         db,
                         current,
                         LeaseState.BOOTSTRAPPING,
-                        f"bought: instance {instance.id}, waiting for it to boot",
+                        f"{how}: instance {instance.id}, waiting for it to boot",
                         now,
                         instance_id=instance.id,
                         not_before=None,
@@ -182,7 +183,7 @@ def _adopt(world: World, lease: Lease) -> None:
     found = next((i for i in provider.instances() if i.label == lease.label), None)
     if found is not None:
         log.info("lease_id=%s instance=%s adopted by label", lease.id, found.id)
-        _bought(world, lease, found, lease.state_since)
+        _bought(world, lease, found, lease.state_since, "adopted by its label")
         return
     since = max(lease.state_since, world.started_at)
     if now - since < timedelta(seconds=2 * provider.visibility_lag_seconds):
@@ -190,6 +191,7 @@ def _adopt(world: World, lease: Lease) -> None:
             leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
         return
     with world.engine.begin() as db:
+        may_have_been_reaped(db, world, lease, now)
         purchases.refused(db, lease, "the purchase never happened: no machine with its label", now)
     world.nudge()
 

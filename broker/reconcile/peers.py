@@ -1,8 +1,13 @@
-"""The nodes of one job speak to one another directly, over their provider's own network, not through the hub."""
+"""The nodes of one job speak to one another directly: the hub hands nothing on between rented machines.
+
+In one credential and zone they use the provider's own network. Elsewhere (Slurm may mix nodes that were up already) they
+meet over the internet: both sides call, so that a firewall that lets answers in lets them through.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 
 from broker.core.leases import Lease
 from broker.db import steps
@@ -17,78 +22,51 @@ log = logging.getLogger("broker.peers")
 _AT_ONCE = 16
 
 
-def introduce(world: World, job_id: int, leases: Sequence[Lease]) -> None:
-    """Make each machine a peer of the others; a pair that cannot meet goes on over the hub.
+def introduce(world: World, job_id: int, leases: Sequence[Lease]) -> list[str]:
+    """Make each machine a peer of the others; the pairs that cannot meet, `NODE and NODE`.
 
-    NodeUnreachable, StepFailed: a machine could not be told; safe to repeat.
+    NodeUnreachable, StepFailed: a machine could not be told. Safe to repeat.
     """
-    peers = _peers(world, leases)
-    wanted = {
-        lease.id: [key for other, key in peers.items() if other != lease.id and _near(lease, leases, other)]
-        for lease in leases
-        if lease.id in peers
-    }
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        among = [lease for lease in leases if lease.id in peers]
-        list(pool.map(lambda lease: _tell(world, lease, wanted[lease.id]), among))
-        met = dict(
-            zip((lease.id for lease in among), pool.map(lambda x: _met(world, x, wanted[x.id]), among), strict=True)
-        )
-        direct = _mutual(wanted, peers, met)
-        # One side alone would send where the other no longer listens.
-        failed = [lease for lease in among if len(direct[lease.id]) < len(wanted[lease.id])]
-        list(pool.map(lambda lease: _tell(world, lease, direct[lease.id]), failed))
-    pairs = sum(len(keys) for keys in direct.values()) // 2
-    log.info("job=%s nodes=%s pairs speak directly=%s of %s", job_id, len(leases), pairs, _pairs(len(leases)))
-
-
-def _peers(world: World, leases: Sequence[Lease]) -> dict[str, Peer]:
-    """Lease id → how the others reach it. A machine of which we know no port or address is left out."""
-    found = {}
     with reading(world.engine) as db:
-        for lease in leases:
-            overlay = steps.of_lease(db, lease.id).get("overlay", {})
-            address, port = lease.private_address or lease.address, overlay.get("listen_port")
-            if address and port and port != "0":
-                found[lease.id] = Peer(
-                    public_key=overlay["public_key"],
-                    address=world.site.addresses[lease.node],
-                    endpoint=f"{address}:{port}",
-                )
-    return found
-
-
-def _near(lease: Lease, leases: Sequence[Lease], other_id: str) -> bool:
-    other = next(each for each in leases if each.id == other_id)
-    return (lease.provider, lease.zone) == (other.provider, other.zone)
-
-
-def _tell(world: World, lease: Lease, peers: Sequence[Peer]) -> None:
-    with open_node(world, lease) as shell:
-        shell.run(peer_step(peers))
-
-
-def _met(world: World, lease: Lease, peers: Sequence[Peer]) -> set[str]:
-    if not peers:
-        return set()
-    with open_node(world, lease) as shell:
-        return set(shell.run(met_step(peers)).outputs.get("met", "").split())
-
-
-def _mutual(
-    wanted: Mapping[str, Sequence[Peer]], peers: Mapping[str, Peer], met: Mapping[str, set[str]]
-) -> dict[str, list[Peer]]:
-    """Lease id → those of its peers that it met and that met it."""
-    lease_of = {peer.public_key: lease_id for lease_id, peer in peers.items()}
-    return {
-        lease_id: [
-            peer
-            for peer in those
-            if peer.public_key in met[lease_id] and peers[lease_id].public_key in met[lease_of[peer.public_key]]
-        ]
-        for lease_id, those in wanted.items()
+        overlay = {lease.id: steps.of_lease(db, lease.id)["overlay"] for lease in leases}
+    peers = {
+        lease.id: [_peer(world.site.addresses, lease, other, overlay[other.id]) for other in leases if other != lease]
+        for lease in leases
     }
+    hosts = {lease.node: str(world.site.addresses[lease.node]) for lease in leases}
+
+    def tell(lease: Lease) -> None:
+        with open_node(world, lease) as shell:
+            shell.run(peer_step(peers[lease.id], hosts))
+
+    def met(lease: Lease) -> set[str]:
+        with open_node(world, lease) as shell:
+            return set(shell.run(met_step(peers[lease.id])).outputs.get("met", "").split())
+
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        list(pool.map(tell, leases))
+        keys = {lease.id: overlay[lease.id]["public_key"] for lease in leases}
+        strangers = _strangers(leases, keys, dict(zip(keys, pool.map(met, leases), strict=True)))
+    log.info("job=%s nodes=%s pairs that cannot meet=%s", job_id, len(leases), len(strangers))
+    return strangers
 
 
-def _pairs(nodes: int) -> int:
-    return nodes * (nodes - 1) // 2
+def _peer(addresses: Mapping[str, IPv4Address], lease: Lease, other: Lease, overlay: Mapping[str, str]) -> Peer:
+    """`other` as `lease` reaches it."""
+    near = (lease.provider, lease.zone) == (other.provider, other.zone) and lease.private_address is not None
+    host = (other.private_address if near else None) or other.address
+    return Peer(
+        public_key=overlay["public_key"],
+        address=addresses[other.node],
+        endpoint=f"{host}:{overlay['listen_port']}",
+    )
+
+
+def _strangers(leases: Sequence[Lease], keys: Mapping[str, str], met: Mapping[str, set[str]]) -> list[str]:
+    """A pair has met when both sides say so."""
+    return [
+        f"{one.node} and {other.node}"
+        for number, one in enumerate(leases)
+        for other in leases[number + 1 :]
+        if keys[other.id] not in met[one.id] or keys[one.id] not in met[other.id]
+    ]

@@ -14,7 +14,7 @@ from broker.db import leases, usage
 from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.reconcile.driver import Task
-from broker.reconcile.world import World
+from broker.reconcile.world import Happening, World
 from broker.services import purchases
 
 log = logging.getLogger("broker.sweep")
@@ -77,6 +77,7 @@ class Sweep:
             self._world.nudge()
         if stood := self._stood(self._unbacked, unbacked, now):
             log.warning("nodes=%s have no machine: powered down", ",".join(sorted(stood)))
+            self._world.happened(Happening.NODE_UNBACKED, None, len(stood))
             self._world.slurm.power_down_force(stood, "broker: no machine stands behind the node")
 
     def _stood(self, since: dict[str, datetime], names: set[str], now: datetime) -> set[str]:
@@ -99,6 +100,7 @@ class Sweep:
             provider.delete(instance.id)
         except InstanceNotFound:
             return
+        self._world.happened(Happening.ORPHAN_ENDED, provider.name, 1)
         with self._world.engine.begin() as db:
             try:
                 lease = leases.get(db, lease_id)

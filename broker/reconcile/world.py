@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -41,6 +42,13 @@ class Site:
     jobs_folder: Path
 
 
+class Happening(StrEnum):
+    """What an activity did that neither the ledger nor an adapter tells."""
+
+    ORPHAN_ENDED = "orphan_ended"
+    NODE_UNBACKED = "node_unbacked"
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """The parts an activity works with. `nudge` wakes the others after a change."""
@@ -57,12 +65,18 @@ class World:
     """When this daemon started: what its predecessor did last happened before."""
     join_plan: Callable[[Lease], JoinPlan]
     nudge: Callable[[], None] = lambda: None
+    promise: Callable[[Lease, int, datetime], None] = lambda lease, job_id, until: None
+    """`Living.promise`: on return it stands where `broker reap` looks that the job may need the lease's machine till then."""
+    happened: Callable[[Happening, str | None, int], None] = lambda what, provider, count: None
+    """Told of each `Happening`: at which credential, if at one, and how often."""
     unreachable: dict[str, str] = field(default_factory=dict)
     """Lease id → why its machine was last not reachable: each reason is logged once, not at each knock."""
     homes: "Locks" = field(default_factory=lambda: Locks())
     """One lease's home is brought or taken away by one worker at a time."""
     introduced: dict[int, frozenset[str]] = field(default_factory=dict)
     """Job → the leases whose machines know one another for it."""
+    to_hold: dict[int, str] = field(default_factory=dict)
+    """Job → why it is held as soon as Slurm has requeued it."""
     registering: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when slurmctld first answered after its slurmd was started."""
     listings: "Listings" = field(default_factory=lambda: Listings())

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,21 @@ _NEIGHBOUR = """#!/bin/sh
   cat /home/alice/result.txt 2>&1
 } > "$HOME/neighbour.txt"
 sleep 15
+"""
+_GROUP = """#!/bin/sh
+#SBATCH --job-name=ranks
+#SBATCH --partition=cloud
+#SBATCH --gres=gpu:h100:1
+#SBATCH --nodes=4
+#SBATCH --time=5
+srun sh -c 'echo "rank $SLURM_PROCID on $(hostname), others by $NCCL_SOCKET_IFNAME"' | sort > "$HOME/ranks.txt"
+"""
+_SOLD_OUT = """#!/bin/sh
+#SBATCH --job-name=patient
+#SBATCH --partition=cloud
+#SBATCH --gres=gpu:a10:1
+#SBATCH --time=5
+hostname > "$HOME/patient.txt"
 """
 
 
@@ -132,11 +148,14 @@ def _tell(sandbox: Sandbox, story: Story) -> None:
     for job in (train, neighbour):
         _wait(lambda job=job: _state(sandbox, job) == "COMPLETED", f"job {job} to complete", 120)  # type: ignore[misc]
     _results(sandbox, story, train, neighbour)
+    patient = _refused_once(sandbox, story)
+    _wait(lambda: not sandbox.instances(), "every machine to be given back", 120)
+    ranks = _killed_in_mid_purchase(sandbox, story)
 
     story.step("Nobody needs the machines any more: Slurm idles them, broker gives them back.")
     _wait(lambda: not sandbox.instances(), "every machine to be given back", 120)
     _wait(lambda: not [row for row in _leases(sandbox) if row["state"] != "released"], "every lease to be released", 60)
-    _bills(sandbox, story, train, neighbour)
+    _bills(sandbox, story, train, neighbour, patient, ranks)
 
 
 def _break_in(sandbox: Sandbox, story: Story, neighbour: int) -> None:
@@ -166,6 +185,51 @@ def _results(sandbox: Sandbox, story: Story, train: int, neighbour: int) -> None
     story.claim(
         "No such file" in beside and "trained on" not in beside, "alice's home cannot be reached from bob's machine"
     )
+
+
+def _refused_once(sandbox: Sandbox, story: Story) -> int:
+    """The first offer is sold out; the next one takes its place behind the same node name."""
+    story.step("The cloud sells its last A10 to somebody else in the moment that alice's next job needs one:")
+    sandbox.faults([{"kind": "sold_out", "times": 1}])
+    job = _sbatch(sandbox, "alice", _SOLD_OUT)
+    _wait(lambda: _state(sandbox, job) == "COMPLETED", f"job {job} to complete", 180)
+    sandbox.faults([])
+    attempts = sorted((row for row in _leases(sandbox) if row["job_id"] == job), key=lambda row: row["attempt"])
+    story.output(f"alice$ broker why {job}\n" + _text(sandbox.run("alice", ["broker", "why", str(job)])))
+    story.claim(
+        len(attempts) == 2 and "sold out" in attempts[0]["reason"] and attempts[0]["node"] == attempts[1]["node"],
+        "the next offer took its place behind the same node name; Slurm saw nothing, and the job ran",
+    )
+    return job
+
+
+def _killed_in_mid_purchase(sandbox: Sandbox, story: Story) -> int:
+    """A job of four nodes; the daemon dies by SIGKILL when the first of its machines is bought."""
+    story.step("A job of four nodes. When the first of its machines is bought, the broker is killed (SIGKILL):")
+    before = {row["instance_id"] for row in sandbox.bill()}
+    job = _sbatch(sandbox, "alice", _GROUP)
+    _wait(lambda: len(sandbox.bill()) > len(before), "the first machine", 60)
+    sandbox.signal("broker", signal.SIGKILL)
+    _wait(lambda: not sandbox.is_alive("broker"), "the broker's death", 20)
+    story.output(f"{len(sandbox.bill()) - len(before)} of 4 machines on the provider's bill; the broker is dead.")
+    time.sleep(3)
+    story.output("Three seconds later somebody starts it again.")
+    sandbox.start("broker")
+    _wait(lambda: _state(sandbox, job) == "COMPLETED", f"job {job} to complete", 240)
+    story.output("alice$ cat ranks.txt\n" + _text(sandbox.run("alice", ["cat", "ranks.txt"])))
+    ranks = _text(sandbox.run("alice", ["cat", "ranks.txt"])).splitlines()
+    mine = [row for row in _leases(sandbox) if row["job_id"] == job and row["instance_id"]]
+    new = [row for row in sandbox.bill() if row["instance_id"] not in before]
+    story.claim(len(ranks) == 4, "the job ran whole, once")
+    story.claim(
+        len(new) == 4 and {row["instance_id"] for row in new} == {row["instance_id"] for row in mine},
+        f"machines on the provider's bill for it: {len(new)}, each with its lease: none twice, none forgotten",
+    )
+    story.claim(
+        len({(row["provider"], row["zone"]) for row in mine}) == 1,
+        f"all four in one place: {mine[0]['zone']} of {mine[0]['provider']}",
+    )
+    return job
 
 
 def _bills(sandbox: Sandbox, story: Story, *job_ids: int) -> None:

@@ -62,6 +62,7 @@ class Sandbox:
         boot_seconds: float = 3.0,
         limits: str = "published",
         suspend_time_s: int = 20,
+        dead_man_s: int = 120,
         faults: Sequence[Mapping[str, Any]] = (),
         database: str = "sqlite",
     ) -> None:
@@ -83,7 +84,7 @@ class Sandbox:
             self._say("sandbox: one that was interrupted while it started is ended first")
         shutil.rmtree(self.layout.log, ignore_errors=True)
         try:
-            self._lay_out(suspend_time_s, limits, database)
+            self._lay_out(suspend_time_s, dead_man_s, limits, database)
             with prepare.alone(self.layout, self._say):
                 prepare.instance_root(self.layout, self._say)
                 prepare.database(self.layout, self._say)
@@ -226,7 +227,7 @@ class Sandbox:
         log = self.layout.log / f"{part}.log"
         return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
 
-    def _lay_out(self, suspend_time_s: int, limits: str, database: str) -> None:
+    def _lay_out(self, suspend_time_s: int, dead_man_s: int, limits: str, database: str) -> None:
         where = self.layout
         for folder in (where.directory, where.run, where.state, where.homes, where.etc_slurm, where.scratch, where.log):
             folder.mkdir(parents=True, exist_ok=True)
@@ -238,6 +239,7 @@ class Sandbox:
             controller=hosts.CONTROLLER,
             cloud=hosts.CLOUD,
             suspend_time_s=suspend_time_s,
+            dead_man_s=dead_man_s,
             limits=limits,
             database=database,
         )

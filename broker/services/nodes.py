@@ -36,7 +36,8 @@ class Intent:
 class Intents:
     """The intent folder and what follows from each file in it.
 
-    `shape_of` maps our node names to their shapes; names that are not ours are left alone and logged.
+    `shape_of` maps our node names to their shapes; names that are not ours are left alone and logged. `taken` is told
+    the verb of each one carried out, or `unreadable`.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class Intents:
         shape_of: Mapping[str, str],
         resume_timeout: timedelta,
         clock: Callable[[], datetime],
+        taken: Callable[[str], None] = lambda verb: None,
     ) -> None:
         self._folder = folder
         self._engine = engine
         self._shape_of = shape_of
         self._resume_timeout = resume_timeout
         self._clock = clock
+        self._taken = taken
 
     def take(self) -> int:
         """Carry out every intent that can be, oldest first; how many were. One that must wait blocks its nodes only."""
@@ -73,6 +76,7 @@ class Intents:
                 continue
             # Only now: a crash before this line repeats the intent, and repeating it changes nothing.
             path.unlink(missing_ok=True)
+            self._taken(intent.verb)
             done += 1
         return done
 
@@ -125,6 +129,7 @@ class Intents:
         bad = self._folder / "bad"
         bad.mkdir(exist_ok=True)
         path.rename(bad / path.name)
+        self._taken("unreadable")
         log.error("intent=%s cannot be read (%s); kept in %s", path.name, why, bad)
 
 

@@ -32,8 +32,5 @@ class SlurmClient(Protocol):
     def hold(self, job_id: int) -> None:
         """A pending job stays until its owner or an operator releases it (`scontrol release`)."""
 
-    def notify(self, job_id: int, text: str) -> None:
-        """Print `text` on the terminal of the `srun` or `salloc` behind the job; one that is gone is not an error."""
-
     def cancel(self, job_id: int) -> None:
         """End the job, as `scancel` does; one that has ended is not an error."""

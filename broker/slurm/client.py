@@ -80,12 +80,6 @@ class CommandClient:
         # uhold: what an operator's hold stops, only an operator may let go.
         self._run(["scontrol", "uhold", f"{job_id:d}"])
 
-    def notify(self, job_id: int, text: str) -> None:
-        try:
-            self._run(["scontrol", "notify", f"{job_id:d}", _line(text)])
-        except _NoSuchJob:
-            return
-
     def cancel(self, job_id: int) -> None:
         try:
             self._run(["scancel", f"{job_id:d}"])

@@ -24,8 +24,6 @@ class FakeSlurm:
         self.not_before: dict[int, datetime] = {}
         """Job → the time before which Slurm shall not try it."""
         self.held: list[int] = []
-        self.notices: list[tuple[int, str]] = []
-        """(job, text) of each call of `notify`."""
         self.cancelled: list[int] = []
 
     def set_node(self, name: str, state: str, *flags: str, reason: str | None = None) -> None:
@@ -108,10 +106,6 @@ class FakeSlurm:
         self._pending(job_id)
         self.held.append(job_id)
         self.job_table[job_id] = replace(self.job_table[job_id], reason="JobHeldUser")
-
-    def notify(self, job_id: int, text: str) -> None:
-        self._answer()
-        self.notices.append((job_id, text))
 
     def cancel(self, job_id: int) -> None:
         self._answer()

@@ -38,6 +38,7 @@ def check(slurm_conf: str, site: SlurmSite, scripts: Mapping[str, str] | None = 
         *_node_programs(conf, site),
         *_power_saving(conf, site),
         *_selection(conf, site),
+        *_accounting(conf, site),
         *_controller(conf, site),
         *_nodes(conf, site),
         *_partitions(conf, site),
@@ -189,6 +190,19 @@ def _selection(conf: SlurmConf, site: SlurmSite) -> Iterator[Finding]:
             f"TopologyPlugin={topology.text}: jobs find only nodes that topology.conf names",
             f"name them there: SwitchName=broker Nodes={_all_names(site)}",
             topology.line,
+        )
+
+
+def _accounting(conf: SlurmConf, site: SlurmSite) -> Iterator[Finding]:
+    storage, kept = conf.value("AccountingStorageType"), conf.value("AccountingStorageTRES")
+    if storage is None or storage.text.lower().endswith("/none"):
+        return
+    entries = {entry.lower() for entry in kept.entries} if kept else set()
+    if any(shape.accelerator for shape in site.shapes) and "gres/gpu" not in entries:
+        yield _advised(
+            "AccountingStorageTRES lacks gres/gpu: sacct and sreport do not see who used GPUs, limits cannot count them",
+            f"AccountingStorageTRES={','.join([*(kept.entries if kept else ()), 'gres/gpu'])}",
+            kept.line if kept else None,
         )
 
 

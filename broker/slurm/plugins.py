@@ -29,7 +29,10 @@ def plugins(site: SlurmSite) -> list[Plugin]:
         Plugin(name="shim.py", text=_filled("shim.py", {"SPOOL": f'"{spool}"'}), executable=True),
         Plugin(
             name="prolog_slurmctld.sh",
-            text=_filled("prolog_slurmctld.sh", {"SPOOL": spool, "PARTITIONS": f"'{partitions}'", "LIMIT": limit}),
+            text=_filled(
+                "prolog_slurmctld.sh",
+                {"SPOOL": spool, "PARTITIONS": f"'{partitions}'", "LIMIT": limit, "CONF": str(site.conf)},
+            ),
             executable=True,
         ),
         Plugin(name="task_prolog.sh", text=task_prolog(site.interface), executable=True),

@@ -10,6 +10,7 @@ from broker.slurm import hostlist
 
 INSTALL_DIR = PurePosixPath("/etc/slurm/broker")
 SPOOL = PurePosixPath("/var/spool/broker")
+CONF = PurePosixPath("/etc/slurm/slurm.conf")
 _GIB_IN_MIB = 1024
 
 
@@ -29,6 +30,7 @@ class SlurmSite:
     slurm_version: str
     install_dir: PurePosixPath = INSTALL_DIR
     spool: PurePosixPath = SPOOL
+    conf: PurePosixPath = CONF
     interface: str = "broker0"
     """The overlay's, on nodes."""
 

@@ -5,6 +5,7 @@ import signal
 from decimal import Decimal
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.rig
 
@@ -201,3 +202,19 @@ def test_no_secret_stands_in_a_log_an_argument_list_or_the_ledger(story):
     for key in keys:
         assert len(key) > 20
         assert not any(key in text for text in texts)
+
+
+def test_after_a_job_the_metrics_tell_of_its_machine(story):
+    def value(name, **labels):
+        read = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9101/metrics').read().decode())"
+        text = story.sandbox.run("alice", ["python3", "-c", read]).stdout
+        samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+    bought, ready = value("broker_creates_total", outcome="bought"), value("broker_stage_seconds_count", stage="ready")
+    assert story.ends(story.submit(*story.fresh())) == "COMPLETED"
+    assert value("broker_creates_total", outcome="bought") == bought + 1
+    assert value("broker_stage_seconds_count", stage="ready") == ready + 1
+    assert value("broker_intents_total", verb="resume") >= 1
+    assert value("broker_provider_requests_total", status="200") > 0
+    assert value("broker_activity_passes_total", outcome="failed") == 0 and value("broker_ledger_up") == 1

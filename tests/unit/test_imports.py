@@ -29,8 +29,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "services": INSIDE,
     "reconcile": INSIDE,
     "api": INSIDE,
+    "metrics": INSIDE,
+    # Looks at what the others work with; the daemon may be dead, so it goes through none of its services.
+    "doctor": BASIS | ADAPTERS,
     "cli": {"core"},
-    "cli/offline": BASIS | {"cli", "slurm", "provisioning", "simulate", "sandbox"},
+    "cli/offline": BASIS | {"cli", "slurm", "provisioning", "simulate", "sandbox", "reaper", "providers", "doctor"},
+    # A process of its own, which must do when the daemon, the ledger and what they are made of cannot.
+    "reaper": {"core", "providers"},
     # The sandbox is a site of its own making: it starts the real parts, and may know how each of them is set up.
     "sandbox": INSIDE,
     "app": INSIDE | {"api", "daemon", "metrics"},

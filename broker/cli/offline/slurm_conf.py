@@ -11,6 +11,7 @@ from broker.cli.offline.slurm_files import install
 from broker.cli.output import json_option, print_json, say, table
 from broker.config import Settings, load
 from broker.core.errors import BrokerError, ConfigError
+from broker.provisioning.export_sshd import sshd_conf
 from broker.slurm.conf import Finding, SlurmSite, check, fragment, gres_lines, hosts_block
 from broker.slurm.directives import read
 from broker.slurm.inlined import Source, read_inlined
@@ -31,6 +32,7 @@ _LONGEST_TIMEOUT_S = 65533  # slurm.conf keeps these in 16 bits, and the two hig
     help="Write the programs that Slurm calls into DIR, and broker.conf beside slurm.conf.",
     metavar="DIR",
 )
+@click.option("--export-sshd", is_flag=True, help="Print the configuration of the sshd that exports homes, instead.")
 @click.option(
     "--config",
     "config_path",
@@ -41,15 +43,22 @@ _LONGEST_TIMEOUT_S = 65533  # slurm.conf keeps these in 16 bits, and the two hig
     help="The configuration file (or BROKER_CONFIG).",
 )
 @json_option
-def slurm_conf(checks: bool, folder: Path | None, config_path: Path, as_json: bool) -> int:
+def slurm_conf(checks: bool, folder: Path | None, export_sshd: bool, config_path: Path, as_json: bool) -> int:
     """Print the lines that slurm.conf needs, check the site's own, or install Slurm's side.
 
     Without an option: prints the include file. --check exits 1 when something required is missing. --install never
     changes a file that is the site's own; it says which lines to add.
     """
-    if checks and folder is not None:
-        raise click.UsageError("--check and --install are two things: install first, then check")
+    if checks + (folder is not None) + export_sshd > 1:
+        raise click.UsageError("--check, --install and --export-sshd are three things: one at a time")
     settings = load(config_path)
+    if export_sshd:
+        text = sshd_conf(settings)
+        if as_json:
+            print_json({"schema_version": 1, "export_sshd_conf": text})
+        else:
+            click.echo(text, nl=False)
+        return 0
     site = site_from_settings(settings, folder)
     if checks:
         return _check(settings, site, as_json)
@@ -81,6 +90,7 @@ def site_from_settings(settings: Settings, folder: Path | None = None) -> SlurmS
         slurm_version=_slurm_version(settings.slurm.conf),
         install_dir=PurePosixPath((folder or settings.slurm.plugin_dir).absolute()),
         spool=PurePosixPath(settings.site.spool_dir),
+        conf=PurePosixPath(settings.slurm.conf),
         interface=settings.overlay.interface,
     )
 
@@ -112,10 +122,10 @@ def _fragment(settings: Settings, site: SlurmSite) -> str:
         return fragment(site)
     # Our own include is left out: what it says is not the site's word.
     own = read_inlined(conf, without=frozenset({"broker.conf"})).text
-    return fragment(site, own, _scripts(own, conf))
+    return fragment(site, own, programs_text(own, conf))
 
 
-def _scripts(text: str, conf: Path) -> dict[str, str]:
+def programs_text(text: str, conf: Path) -> dict[str, str]:
     """What the programs that slurm.conf names say, as far as they can be read."""
     known: dict[str, str] = {}
     settings = read(text)
@@ -132,7 +142,7 @@ def _scripts(text: str, conf: Path) -> dict[str, str]:
 def _check(settings: Settings, site: SlurmSite, as_json: bool) -> int:
     conf = settings.slurm.conf
     source = read_inlined(conf)
-    findings = check(source.text, site, _scripts(source.text, conf))
+    findings = check(source.text, site, programs_text(source.text, conf))
     bad = any(finding.severity is Need.REQUIRED for finding in findings)
     if as_json:
         print_json({"schema_version": 1, "slurm_conf": str(conf), "findings": [_facts(f, source) for f in findings]})
@@ -192,7 +202,7 @@ def _todo(settings: Settings, site: SlurmSite) -> list[str]:
     present = gres.read_text(encoding="utf-8", errors="replace") if gres.exists() else ""
     if lines and lines not in present:
         steps.append(f"add the lines of {conf.parent / 'broker-gres.conf'} to {gres}")
-    if "broker" not in _scripts(own, conf)[JOB_SUBMIT]:
+    if "broker" not in programs_text(own, conf)[JOB_SUBMIT]:
         steps.append(f"let your {conf.parent / JOB_SUBMIT} call {site.install_dir}/broker.lua, as its head shows")
     steps.append("restart slurmctld and slurmd, then run: broker slurm-conf --check")
     return steps

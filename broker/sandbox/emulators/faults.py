@@ -55,7 +55,7 @@ class Call:
 
 @dataclass
 class Fault:
-    """A misbehaviour. A field that is None chooses nothing; `times` None: always."""
+    """A misbehaviour. A field that is None chooses nothing; `times` None: always; `after`: so many calls go well first."""
 
     kind: str
     credential: str | None = None
@@ -63,6 +63,7 @@ class Fault:
     region: str | None = None
     path: str | None = None
     times: int | None = None
+    after: int = 0
     seconds: float | None = None
 
     def fits(self, call: Call) -> bool:
@@ -80,6 +81,9 @@ def take(faults: Iterable[Fault], kinds: Iterable[str], call: Call) -> Fault | N
     """The first fault of `kinds` that fits, counted; None: none is due."""
     for fault in faults:
         if fault.kind in kinds and fault.fits(call):
+            if fault.after > 0:
+                fault.after -= 1
+                continue
             if fault.times is not None:
                 fault.times -= 1
             return fault
@@ -112,6 +116,9 @@ def _fault(row: object) -> Fault:
 
 def _number_problem(row: Mapping[str, Any], kind: str) -> str | None:
     times, seconds = row.get("times"), row.get("seconds")
+    after = row.get("after", 0)
+    if type(after) is not int or after < 0:
+        return "after is a whole number from 0 on"
     if times is not None and (type(times) is not int or times < 1):
         return "times is a whole number from 1 on; without it, the fault is always shown"
     if seconds is None:

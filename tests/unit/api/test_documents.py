@@ -151,4 +151,5 @@ def test_the_api_describes_itself(api):
         "/api/v1/leases/{lease_id}/release",
         "/api/v1/why/{target}",
         "/api/v1/nodes/{name}/access",
+        "/metrics",
     }

@@ -57,6 +57,8 @@ MISTAKES = [
     ("cpus = 16", "cpus = 0x" + "f" * 5000, "shape[1].cpus", "many digits is out of range"),
     ("cpus = 16", "cpus = " + "9" * 5000, "the file", "is not TOML"),
     ("cpus = 16", "cpus = " + "[" * 5000, "the file", "is not TOML"),
+    ('cluster = "demo"', 'cluster = "demo"\nmetrics_listen = "9101"', "site.metrics_listen", "host:port"),
+    ('cluster = "demo"', 'cluster = "demo"\nmetrics_listen = "[::1]:0"', "site.metrics_listen", "1 to 65535"),
     ("cpus = 16", f'cpus = "{"9" * 5000}"', "shape[1].cpus", "without quotes"),
     ('"12.50"', "[12]", "limits.max_usd_per_hour", "a list"),
     ("max_nodes = 8", "max_nodes = -1", "limits.max_nodes", "from 0"),

@@ -113,6 +113,16 @@ def test_the_kinds_a_file_may_name_are_the_adapters_there_are():
     assert config.KINDS == registry.KINDS
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [("127.0.0.1:9101", ("127.0.0.1", 9101)), ("[::1]:9101", ("::1", 9101)), ("ctl.example:80", ("ctl.example", 80))],
+)
+def test_metrics_are_served_by_tcp_only_where_the_file_says(site, text, where):
+    assert site.load().site.metrics_listen is None
+    site.change('cluster = "demo"', f'cluster = "demo"\nmetrics_listen = "{text}"')
+    assert site.load().site.metrics_listen == where
+
+
 class TestTheDatabase:
     def test_the_ledger_lies_in_the_state_dir_unless_said_otherwise(self, site):
         assert site.load().site.ledger == "sqlite:////var/lib/broker/broker.db"

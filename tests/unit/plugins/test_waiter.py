@@ -211,3 +211,29 @@ def _group(leader):
         with contextlib.suppress(OSError):
             members += int(path.read_text().rpartition(")")[2].split()[2]) == leader
     return members
+
+
+def test_a_waiter_whose_job_was_requeued_ends_without_requeueing_it_again(spool, start):
+    waiter = start()
+    wait_for_file(spool)
+    answer(spool, b"gone\n")
+    assert waiter.wait(10) == 0
+    assert left(spool) == []
+
+
+def test_the_user_of_srun_is_told_before_it_is_cancelled(spool, start):
+    text = (spool / "waiter").read_text()
+    assert text.count("PATH=/usr/sbin:") == 1
+    (spool / "waiter").write_text(text.replace("PATH=/usr/sbin:", f"PATH={spool}/bin:/usr/sbin:"))
+    (spool / "bin").mkdir()
+    for name in ("scontrol", "scancel"):
+        (spool / "bin" / name).write_text(f'#!/bin/sh\nprintf "%s|" {name} "$SLURM_CONF" "$@" >>{spool}/said\n')
+        (spool / "bin" / name).chmod(0o755)
+    waiter = start()
+    wait_for_file(spool)
+    answer(spool, b"end broker: nothing; $(touch hacked) `touch hacked`\n")
+    assert waiter.wait(10) == 1
+    assert (spool / "said").read_text() == (
+        "scontrol|/etc/slurm/slurm.conf|notify|7|broker: nothing; $(touch hacked) `touch hacked`|"
+        "scancel|/etc/slurm/slurm.conf|7|"
+    )

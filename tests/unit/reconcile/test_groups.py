@@ -1,5 +1,6 @@
 """Jobs of several nodes: bought whole, in one place, or not at all."""
 
+import os
 from datetime import timedelta
 from decimal import Decimal
 
@@ -159,15 +160,20 @@ def test_after_six_rounds_the_job_is_held_until_somebody_releases_it(rig):
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_an_interactive_job_is_told_and_cancelled_rather_than_kept_waiting(rig, size):
+def test_an_interactive_job_is_told_and_ended_by_its_waiter_rather_than_kept_waiting(rig, size):
+    fifo = rig.world.site.jobs_folder / "7.fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     rig.sell(an_offer(available=False))
     wake(rig, NODES[:size])
     rig.slurm.job_table[7] = a_job(nodes=NODES[:size], batch=False)
-    for _ in range(3):
-        rig.step(allot, launch, hand_back)
-    ((job, said),) = rig.slurm.notices
-    assert job == 7 and "nothing to buy" in said
-    assert rig.slurm.cancelled == [7]
+    rig.step(allot, launch, hand_back)
+    assert os.read(reader, 999).startswith(b"end broker: nothing to buy for")
+    os.close(reader)
+    assert rig.slurm.power_downs == [], "srun would have died of it, without a word"
+    rig.step(hand_back)
+    assert rig.slurm.cancelled == [7], "nobody waited any more: it is ended all the same"
+    rig.step(hand_back)
     assert rig.slurm.held == []
 
 

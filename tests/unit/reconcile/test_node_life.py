@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -104,6 +105,21 @@ def test_a_job_whose_home_cannot_be_mounted_is_not_let_go(rig, waiting):
     for _ in range(5):
         rig.step()
     assert os.read(waiting, 100) == b""
+
+
+def test_a_job_whose_end_cannot_be_promised_to_the_reaper_is_not_let_go(rig, waiting):
+    def fails(lease, job_id, until):
+        raise BrokerError("living.json cannot be written (No space left on device)")
+
+    promise, rig.world = rig.world.promise, replace(rig.world, promise=fails)
+    with pytest.raises(BrokerError, match="No space left"):
+        ready(rig)
+    assert os.read(waiting, 100) == b""
+    rig.world = replace(rig.world, promise=promise)
+    slurm_sees(rig)
+    rig.until(lambda: "ready" in rig.states())
+    rig.step()
+    assert os.read(waiting, 100) == b"start\n"
 
 
 def test_a_home_goes_when_its_job_has_ended(rig, waiting):

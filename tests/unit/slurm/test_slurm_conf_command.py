@@ -114,6 +114,14 @@ def test_a_second_installation_takes_new_shapes_into_the_files_it_wrote(folder):
     assert "h100-[1-5]" in (folder / "slurm/broker.conf").read_text()
 
 
+def test_it_prints_the_export_sshd_s_configuration(folder):
+    lines = broker(folder, "--export-sshd").stdout.splitlines()
+
+    assert {"ListenAddress 10.77.0.1", "Port 2022", "ForceCommand internal-sftp"} <= set(lines)
+    assert json.loads(broker(folder, "--export-sshd", "--json").stdout)["export_sshd_conf"].splitlines() == lines
+    assert broker(folder, "--export-sshd", "--check").exit_code == 2
+
+
 def test_check_and_install_at_once_is_a_usage_error(folder):
     assert broker(folder, "--check", "--install", "/tmp/x").exit_code == 2
 

@@ -1,0 +1,22 @@
+"""Speaks to a job's waiting PrologSlurmctld (`slurm_plugins/prolog_slurmctld.sh`)."""
+
+import errno
+import os
+from pathlib import Path
+
+
+def tell(jobs_folder: Path, job_id: int, words: str) -> bool:
+    """Write one line to the job's waiter. False: nobody waits (any more).
+
+    `start`: the job may start. `end` and a text: its user is told, and the job is cancelled. `gone`: Slurm has requeued
+    the job; until its old waiter has ended, it would start it nowhere else.
+    """
+    try:
+        writer = os.open(jobs_folder / f"{job_id}.fifo", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in {errno.ENXIO, errno.ENOENT}:
+            return False
+        raise
+    with os.fdopen(writer, "w") as line:
+        line.write(" ".join(words.split()) + "\n")
+    return True
