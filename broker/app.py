@@ -1,7 +1,7 @@
 """Composition root: settings in, wired parts out. The one module that knows all the others."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +12,15 @@ from broker import __version__
 from broker.api.app import create_app
 from broker.api.auth import operator_uids
 from broker.config import Settings
-from broker.core.errors import ConfigError
+from broker.core.errors import ConfigError, LedgerUnavailable
 from broker.core.leases import Lease
-from broker.db.engine import open_ledger
+from broker.db import leases
+from broker.db.engine import connect, prepare, reading
+from broker.db.owner import Owner, own
 from broker.metrics.metrics import CONTENT_TYPE, Metrics
 from broker.metrics.tail import Tail
 from broker.privileged.client import PrivilegedClient
+from broker.providers.base import Provider
 from broker.providers.registry import make_providers
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
@@ -44,6 +47,7 @@ class App:
     api: FastAPI
     driver: Driver
     engine: Engine
+    owner: Owner
     metrics: Metrics
     knock: Path
     socket: Path
@@ -56,37 +60,21 @@ def utc_now() -> datetime:
 def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     """Wire the daemon. ConfigError: something the configuration names is missing on this machine."""
     state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
-    engine = open_ledger(f"sqlite:///{state / 'broker.db'}")
-    key_file, public_key = client_key(state / "ssh")
-    bundle = find_bundle(settings.node.bundle_dir)
+    engine = connect(settings.site.ledger, settings.site.database_password)
+    owner = _own(engine)
+    prepare(engine)
+    _refuse_lost_ledger(engine, state / "leases")
     metrics = Metrics(__version__)
     adapters = make_providers(settings.providers, clock, metrics.hear)
     providers = {name: metrics.counting(adapter) for name, adapter in adapters.items()}
-    net = PrivilegedClient(run / "net.sock")
-    as_user = PrivilegedClient(run / "as-user.sock")
-    slurm = CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s)
     driver: Driver | None = None
 
     def nudge() -> None:
         if driver is not None:
             driver.nudge()
 
-    site = Site(
-        cluster=settings.site.cluster,
-        shapes={shape.name: shape for shape in settings.shapes},
-        addresses=settings.overlay.addresses(),
-        limits=settings.limits,
-        trusted=frozenset(name for name, p in settings.providers.items() if p.trusted),
-        boot_timeout={name: timedelta(seconds=p.boot_timeout_s) for name, p in settings.providers.items()},
-        ssh_port={name: p.ssh_port for name, p in settings.providers.items()},
-        ssh_user=settings.node.ssh_user,
-        ssh_key_file=key_file,
-        ssh_public_key=public_key,
-        dead_man=timedelta(seconds=settings.node.dead_man_s),
-        cpu_arch=bundle.arch,
-        lease_logs=state / "leases",
-        jobs_folder=spool / "jobs",
-    )
+    bare = make_world(settings, engine, providers, clock)
+    site, slurm = bare.site, bare.slurm
     living = Living(
         path=state / "living.json",
         engine=engine,
@@ -95,21 +83,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         quiet=quiet(site.dead_man),
         clock=clock,
     )
-    world = World(
-        site=site,
-        engine=engine,
-        providers=providers,
-        slurm=slurm,
-        net=net,
-        as_user=as_user,
-        open_shell=open_shell,
-        clock=clock,
-        started_at=clock(),
-        join_plan=_join_planner(settings, site, bundle, net),
-        nudge=nudge,
-        promise=living.promise,
-        happened=metrics.happened,
-    )
+    world = replace(bare, nudge=nudge, promise=living.promise, happened=metrics.happened)
     intents = Intents(
         spool / "intents",
         engine,
@@ -119,7 +93,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         metrics.intent,
     )
     tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
-    driver = Driver(_activities(world, intents, living, tail), clock, done=metrics.done)
+    driver = Driver(_activities(world, intents, living, tail, owner), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -137,13 +111,70 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
         driver=driver,
         engine=engine,
+        owner=owner,
         metrics=metrics,
         knock=spool / "knock",
         socket=run / "api.sock",
     )
 
 
-def _activities(world: World, intents: Intents, living: Living, tail: Tail) -> list[Activity]:
+def make_world(
+    settings: Settings, engine: Engine, providers: Mapping[str, Provider], clock: Callable[[], datetime]
+) -> World:
+    """What the activities work with, as yet without ears. ConfigError: something the configuration names is missing here."""
+    state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
+    key_file, public_key = client_key(state / "ssh")
+    bundle = find_bundle(settings.node.bundle_dir)
+    net = PrivilegedClient(run / "net.sock")
+    site = Site(
+        cluster=settings.site.cluster,
+        shapes={shape.name: shape for shape in settings.shapes},
+        addresses=settings.overlay.addresses(),
+        limits=settings.limits,
+        trusted=frozenset(name for name, p in settings.providers.items() if p.trusted),
+        boot_timeout={name: timedelta(seconds=p.boot_timeout_s) for name, p in settings.providers.items()},
+        ssh_port={name: p.ssh_port for name, p in settings.providers.items()},
+        ssh_user=settings.node.ssh_user,
+        ssh_key_file=key_file,
+        ssh_public_key=public_key,
+        dead_man=timedelta(seconds=settings.node.dead_man_s),
+        cpu_arch=bundle.arch,
+        lease_logs=state / "leases",
+        jobs_folder=spool / "jobs",
+    )
+    return World(
+        site=site,
+        engine=engine,
+        providers=providers,
+        slurm=CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s),
+        net=net,
+        as_user=PrivilegedClient(run / "as-user.sock"),
+        open_shell=open_shell,
+        clock=clock,
+        started_at=clock(),
+        join_plan=_join_planner(settings, site, bundle, net),
+    )
+
+
+def _own(engine: Engine) -> Owner:
+    try:
+        return own(engine)
+    except LedgerUnavailable as exc:
+        raise ConfigError(f"[site] database: {exc}") from exc
+
+
+def _refuse_lost_ledger(engine: Engine, logs: Path) -> None:
+    """An empty ledger where leases left their logs was lost: going on would end every machine as an orphan."""
+    with reading(engine) as db:
+        empty = not leases.any_at_all(db)
+    if empty and any(logs.glob("l*/boot.log")):
+        raise ConfigError(
+            f"[site] database: the ledger is empty, but {logs} has the logs of its leases: it was lost. Bring it back with "
+            f"`broker ledger restore FILE`; or, to begin anew and end every machine it knew, move {logs} away"
+        )
+
+
+def _activities(world: World, intents: Intents, living: Living, tail: Tail, owner: Owner) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
     renewed_s = world.site.dead_man.total_seconds() / 3
@@ -157,7 +188,12 @@ def _activities(world: World, intents: Intents, living: Living, tail: Tail) -> l
         tail.read_on()
         return []
 
+    def keep_ledger() -> list[Task]:
+        owner.keep()
+        return []
+
     return [
+        Activity(name="ledger", interval_seconds=10.0, find=keep_ledger, nudged=False),
         Activity(name="intents", interval_seconds=1.0, find=take_intents),
         Activity(name="allot", interval_seconds=0.5, find=lambda: allot.find(world)),
         Activity(name="launch", interval_seconds=0.5, find=lambda: launch.find(world)),

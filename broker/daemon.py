@@ -42,6 +42,7 @@ def run(config_path: Path) -> None:
     if stop_metrics is not None:
         stop_metrics()
     app.driver.stop()
+    app.owner.release()
     app.engine.dispose()
 
 

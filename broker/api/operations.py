@@ -3,7 +3,7 @@
 from typing import Literal, Protocol
 
 from broker.core.offers import Offer
-from broker.services.views import LeaseView, NodeAccess, Status, Why
+from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, Why
 
 LogName = Literal["boot", "console"]
 
@@ -17,7 +17,7 @@ class Operations(Protocol):
     def offers(self, gpu: str | None) -> list[Offer]:
         """What was offered at the last reading, sold-out types included. NotFound: no such GPU model."""
 
-    def leases(self, include_released: bool, node: str | None) -> list[LeaseView]:
+    def leases(self, include_released: bool, node: str | None) -> list[LeaseLine]:
         """Living leases, or all of them; of one node or of every node."""
 
     def lease(self, lease_id: str) -> LeaseView:

@@ -5,29 +5,29 @@ import binascii
 from collections.abc import Sequence
 from datetime import datetime
 
-from broker.services.views import LeaseView
+from broker.services.views import LeaseLine
 
 
 class BadCursor(ValueError):
     """The cursor is not one that we gave out."""
 
 
-def page(views: Sequence[LeaseView], cursor: str | None, limit: int) -> tuple[list[LeaseView], str | None]:
+def page(lines: Sequence[LeaseLine], cursor: str | None, limit: int) -> tuple[list[LeaseLine], str | None]:
     """At most `limit` leases after `cursor`, newest first, and the cursor of the next page (None: this is the last).
 
     The cursor is the last lease's place in the order, so leases that come and go between two pages are neither
     repeated nor hide others.
     """
-    ordered = sorted(views, key=_place, reverse=True)
+    ordered = sorted(lines, key=_place, reverse=True)
     if cursor is not None:
         after = _decode(cursor)
-        ordered = [view for view in ordered if _place(view) < after]
+        ordered = [line for line in ordered if _place(line) < after]
     shown = ordered[:limit]
     return shown, _encode(_place(shown[-1])) if len(ordered) > limit else None
 
 
-def _place(view: LeaseView) -> tuple[datetime, str]:
-    return view.lease.created_at, view.lease.id
+def _place(line: LeaseLine) -> tuple[datetime, str]:
+    return line.lease.created_at, line.lease.id
 
 
 def _encode(place: tuple[datetime, str]) -> str:

@@ -19,6 +19,7 @@ _STATUS: tuple[tuple[type[errors.BrokerError], int], ...] = (
     (errors.NotFound, 404),
     (errors.Refused, 403),
     (errors.ConfigError, 400),
+    (errors.LedgerUnavailable, 503),
     (errors.SlurmUnavailable, 503),
     (errors.ProviderUnavailable, 503),
     (errors.RateLimited, 503),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstr
 from broker.core.leases import LeaseEvent, LeaseState
 from broker.core.offers import CapacityType, Offer
 from broker.core.usage import CostBounds, UsageEvent, UsageKind
-from broker.services.views import LeaseView, NodeAccess, Status, Why
+from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, Why
 
 
 def _time_text(at: datetime) -> str:
@@ -211,8 +211,8 @@ def offers_document(offers: list[Offer]) -> OffersDocument:
     return OffersDocument(offers=[OfferPart.model_validate(offer) for offer in offers])
 
 
-def lease_summary(view: LeaseView) -> LeaseSummary:
-    return LeaseSummary.model_validate({**vars(view.lease), "cost": _cost(view.cost)})
+def lease_summary(line: LeaseLine) -> LeaseSummary:
+    return LeaseSummary.model_validate({**vars(line.lease), "cost": _cost(line.cost)})
 
 
 def lease_document(view: LeaseView) -> LeaseDocument:

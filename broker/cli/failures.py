@@ -2,6 +2,7 @@
 
 from broker.core.errors import (
     BrokerError,
+    LedgerUnavailable,
     NotFound,
     ProviderUnavailable,
     RateLimited,
@@ -25,6 +26,7 @@ _CODES: tuple[tuple[type[BrokerError], int], ...] = (
     (Refused, REFUSED),
     (NotFound, NOT_FOUND),
     (Unreachable, UNREACHABLE),
+    (LedgerUnavailable, UNREACHABLE),
     (SlurmUnavailable, UNREACHABLE),
     (ProviderUnavailable, UNREACHABLE),
     (RateLimited, UNREACHABLE),

@@ -30,6 +30,7 @@ _COMMANDS = {
     "node": Lazy(target="broker.cli.node:node", help="Rented nodes: a shell on one."),
     "pause": Lazy(target="broker.cli.buying:pause", help="Stop all buying; running machines are kept."),
     "resume": Lazy(target="broker.cli.buying:resume", help="Buy again."),
+    "ledger": Lazy(target="broker.cli.ledger:ledger", help="The ledger as a whole: back it up, bring it back."),
     "sandbox": Lazy(target="broker.cli.offline.sandbox:sandbox", help="A real Slurm with emulated clouds, here."),
 }
 

@@ -2,15 +2,14 @@
 
 import os
 import re
-import stat
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from broker.config.reading import Section
+from broker.config.secret_source import Noun, from_environment, from_file
 from broker.config.settings import ProviderSettings, Secret
 
-_LONGEST_KEY = 16384
+_KEY = Noun(short="API key", full="the provider's API key", variable="LAMBDA_API_KEY")
 
 
 def read_provider(
@@ -69,63 +68,11 @@ def _api_key(section: Section, environ: Mapping[str, str]) -> Secret:
     elif file and variable:
         section.note("api_key_file", "and api_key_env are both there; keep one")
     elif file:
-        return _from_file(section, path)
+        return from_file(section, "api_key_file", path, _KEY)
     elif variable:
-        return _from_environment(section, name, environ)
+        return from_environment(section, "api_key_env", name, environ, _KEY)
     else:
         section.note(
             "api_key_file", "is missing; name the file that holds the API key (or, with api_key_env, a variable)"
         )
     return Secret("")
-
-
-def _from_environment(section: Section, name: str | None, environ: Mapping[str, str]) -> Secret:
-    key = "api_key_env"
-    if name is None or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        section.note(
-            key, 'is no variable\'s name (A-Z, 0-9, _); write for example "LAMBDA_API_KEY", never the key itself'
-        )
-        return Secret("")
-    if name not in environ:
-        section.note(key, f"the environment has no {name}; set it for the daemon, or use api_key_file")
-        return Secret("")
-    return _checked(section, key, environ[name], f"{name} in the environment")
-
-
-def _from_file(section: Section, text: str | None) -> Secret:
-    key = "api_key_file"
-    if text is None or not text.startswith("/") or "\0" in text:
-        section.note(
-            key, "is not an absolute path (it is not shown, it may be the key itself); write where the file is"
-        )
-        return Secret("")
-    path = Path(text)
-    try:
-        # Not blocking: opening a FIFO for reading would wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(_LONGEST_KEY + 1) if stat.S_ISREG(status.st_mode) else b""
-    except FileNotFoundError:
-        section.note(key, f"{path} does not exist; put the provider's API key there, mode 0640, group broker")
-        return Secret("")
-    except PermissionError:
-        section.note(key, f"{path} may not be read by this user; give it to group broker: chgrp broker, chmod 0640")
-        return Secret("")
-    except OSError as exc:
-        section.note(key, f"{path} cannot be read ({exc.strerror}); name a plain file")
-        return Secret("")
-    if not stat.S_ISREG(status.st_mode):
-        section.note(key, f"{path} is not a plain file; name a file that holds only the key")
-        return Secret("")
-    if status.st_mode & 0o007:
-        section.note(key, f"{path} is open to every user (mode {stat.S_IMODE(status.st_mode):04o}); chmod 0640 {path}")
-    return _checked(section, key, content.decode("latin-1"), str(path))
-
-
-def _checked(section: Section, key: str, content: str, source: str) -> Secret:
-    secret = content.strip()
-    if not secret:
-        section.note(key, f"{source} is empty; put the provider's API key there")
-    elif len(secret) > _LONGEST_KEY or not re.fullmatch(r"[\x21-\x7e]+", secret):
-        section.note(key, f"{source} is not one API key (one line of plain characters); put only the key there")
-    return Secret(secret)

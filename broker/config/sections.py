@@ -9,6 +9,7 @@ from pathlib import Path
 
 from broker.catalog import accelerators
 from broker.config.credentials import read_provider
+from broker.config.database import read_database
 from broker.config.reading import InvalidConfig, Problem, Section, nearest, shown
 from broker.config.settings import NodeSettings, Overlay, Policy, ProviderSettings, Settings, Site, SlurmSettings
 from broker.core.demand import Limits, Shape
@@ -36,7 +37,7 @@ def parse(text: str, path: Path, environ: Mapping[str, str] | None = None, kinds
     document = _document(text, path)
     sections = {name: _table(document, name, problems) for name in _TABLES}
 
-    site = _site(sections["site"])
+    site = _site(sections["site"], environ)
     slurm = _slurm(sections["slurm"])
     limits = _limits(sections["limits"])
     node = _node(sections["node"], site)
@@ -108,10 +109,11 @@ def _table(document: Mapping[str, object], name: str, problems: list[Problem]) -
     return Section(name, value, problems)
 
 
-def _site(section: Section) -> Site:
+def _site(section: Section, environ: Mapping[str, str] | None) -> Site:
     currency = section.text("currency", "USD", pattern=r"[A-Z]{3}", rule='a currency code such as "USD"')
     if currency and currency != "USD":
         section.note("currency", f'"{currency}": providers bill in USD and no exchange rate is kept yet; write "USD"')
+    database, password = read_database(section, environ)
     return Site(
         cluster=section.text(
             "cluster",
@@ -125,6 +127,8 @@ def _site(section: Section) -> Site:
         state_dir=section.path("state_dir", Path("/var/lib/broker")),
         run_dir=section.path("run_dir", Path("/run/broker")),
         spool_dir=section.path("spool_dir", Path("/var/spool/broker")),
+        database=database,
+        database_password=password,
         metrics_listen=_listen(section, "metrics_listen"),
     )
 

@@ -41,6 +41,7 @@ class Secret:
 class Site:
     """`operators` are Unix user names; root is one even when it is not named.
 
+    `database`: the ledger's URL, without a password; None: SQLite in `state_dir`.
     `metrics_listen`: host and port where metrics are served by TCP, too; None: on the API's socket only.
     """
 
@@ -51,6 +52,13 @@ class Site:
     run_dir: Path
     spool_dir: Path
     metrics_listen: tuple[str, int] | None
+    database: str | None = None
+    database_password: Secret | None = None
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's URL, without its password."""
+        return self.database or f"sqlite:///{self.state_dir / 'broker.db'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,10 @@ class StaleLease(BrokerError):
     """Another worker moved this lease first: read it again."""
 
 
+class LedgerUnavailable(BrokerError):
+    """The ledger's database does not answer or cannot be written: nothing is bought; the next pass tries again."""
+
+
 class IllegalMove(BrokerError):
     """The table of moves does not allow this step: a bug, never retried."""
 

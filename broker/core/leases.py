@@ -108,3 +108,9 @@ def lease_of_label(cluster: str, label: str | None) -> str | None:
     """The lease id in `label` when it is one of this cluster's labels, else None: never touch what is not ours."""
     found = _LABEL.match(label or "")
     return found["lease"] if found and found["cluster"] == cluster else None
+
+
+def epoch_of_label(label: str | None) -> int:
+    """The epoch in a label of ours; 1 when there is none."""
+    found = _LABEL.match(label or "")
+    return int(found["epoch"]) if found else 1

@@ -1,14 +1,17 @@
 """The purchase ledger: leases, their moves and their history."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from broker.core.errors import IllegalMove, NotFound, StaleLease
 from broker.core.leases import HOLDS_NODE, LIVING, MOVES, Lease, LeaseEvent, LeaseState
+from broker.db.chunks import chunks
+from broker.db.engine import is_reading
 from broker.db.schema import lease_events, leases
 
 _FIELDS = [field.name for field in fields(Lease)]
@@ -49,9 +52,19 @@ def note(db: Connection, lease: Lease, reason: str, now: datetime, *, was: Lease
     db.execute(insert(lease_events).values(lease_id=lease.id, was=was, became=lease.state, reason=reason, at=now))
 
 
+def put_back(db: Connection, lease: Lease, reason: str, now: datetime) -> None:
+    """Write `lease` as a restore found it, past the table of moves: nobody else may, and no daemon works meanwhile."""
+    was = db.execute(select(leases.c.state).where(leases.c.id == lease.id)).scalar()
+    if was is None:
+        db.execute(insert(leases).values(asdict(lease)))
+    else:
+        db.execute(update(leases).where(leases.c.id == lease.id).values(asdict(lease)))
+    note(db, lease, reason, now, was=LeaseState(was) if was else None)
+
+
 def get(db: Connection, lease_id: str) -> Lease:
-    """NotFound: no such lease."""
-    row = db.execute(select(leases).where(leases.c.id == lease_id)).one_or_none()
+    """The lease, locked until its end in a transaction that writes. NotFound: no such lease."""
+    row = db.execute(_to_write(db, select(leases).where(leases.c.id == lease_id))).one_or_none()
     if row is None:
         raise NotFound(f"no lease {lease_id}; `broker lease list --all` shows every one")
     return _lease(row)
@@ -84,10 +97,22 @@ def to_hand_back(db: Connection) -> list[Lease]:
 
 
 def holding(db: Connection, node: str) -> Lease | None:
-    """The lease that holds the node name now."""
-    query = select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE)))
+    """The lease that holds the node name now, locked as by `get`."""
+    query = _to_write(db, select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE))))
     row = db.execute(query).one_or_none()
+    if row is None and not is_reading(db):
+        # The name may have passed on while we waited for the lock of its last holder: only a second look sees the next.
+        row = db.execute(query).one_or_none()
     return _lease(row) if row is not None else None
+
+
+def holders(db: Connection, nodes: Iterable[str]) -> dict[str, Lease]:
+    """Node → the lease that holds its name now; a name that nobody holds has no entry."""
+    found = {}
+    for some in chunks(nodes):
+        query = select(leases).where(leases.c.node.in_(some), leases.c.state.in_(list(HOLDS_NODE)))
+        found.update({row.node: _lease(row) for row in db.execute(query)})
+    return found
 
 
 def of_node(db: Connection, node: str) -> list[Lease]:
@@ -123,24 +148,48 @@ def of_job(db: Connection, job_id: int) -> list[Lease]:
     return [_lease(row) for row in db.execute(query)]
 
 
+def by_ids(db: Connection, lease_ids: Iterable[str]) -> list[Lease]:
+    """The leases with these ids; unknown ones are left out."""
+    return [
+        _lease(row) for some in chunks(lease_ids) for row in db.execute(select(leases).where(leases.c.id.in_(some)))
+    ]
+
+
 def events(db: Connection, lease_id: str) -> list[LeaseEvent]:
     """The lease's history, oldest first."""
-    query = select(lease_events).where(lease_events.c.lease_id == lease_id).order_by(lease_events.c.id)
-    return [
-        LeaseEvent(
-            lease_id=row.lease_id,
-            was=LeaseState(row.was) if row.was else None,
-            became=LeaseState(row.became),
-            reason=row.reason,
-            at=row.at,
-        )
-        for row in db.execute(query)
-    ]
+    return histories(db, [lease_id])[lease_id]
+
+
+def histories(db: Connection, lease_ids: Iterable[str]) -> dict[str, list[LeaseEvent]]:
+    """Lease → its history, oldest first."""
+    found: dict[str, list[LeaseEvent]] = defaultdict(list)
+    for some in chunks(lease_ids):
+        query = select(lease_events).where(lease_events.c.lease_id.in_(some)).order_by(lease_events.c.id)
+        for row in db.execute(query):
+            event = LeaseEvent(
+                lease_id=row.lease_id,
+                was=LeaseState(row.was) if row.was else None,
+                became=LeaseState(row.became),
+                reason=row.reason,
+                at=row.at,
+            )
+            found[row.lease_id].append(event)
+    return found
+
+
+def any_at_all(db: Connection) -> bool:
+    """Whether the ledger ever had a lease."""
+    return db.execute(select(leases.c.id).limit(1)).scalar() is not None
 
 
 def count_living(db: Connection) -> int:
     """How many leases may still cost money."""
     return db.execute(select(func.count()).select_from(leases).where(leases.c.state.in_(list(LIVING)))).scalar_one()
+
+
+def _to_write(db: Connection, query: Select[Any]) -> Select[Any]:
+    # SQLite has no FOR UPDATE and needs none: its writing transactions run one after the other.
+    return query if is_reading(db) else query.with_for_update()
 
 
 def _write(db: Connection, before: Lease, after: Lease) -> None:

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
+from broker.db.put import put
 from broker.db.schema import credentials, purchasing
 
 
@@ -25,11 +26,12 @@ def take_turn(db: Connection) -> None:
 
 def suspend(db: Connection, provider: str, until: datetime, reason: str) -> None:
     """Buy nothing from the credential before `until`; an earlier word that reaches further stands."""
-    standing = db.execute(select(credentials.c.suspended_until).where(credentials.c.provider == provider)).scalar()
-    if standing is not None and standing > until:
-        return
-    db.execute(delete(credentials).where(credentials.c.provider == provider))
-    db.execute(insert(credentials).values(provider=provider, suspended_until=until, reason=reason))
+    put(
+        db,
+        credentials,
+        {"provider": provider, "suspended_until": until, "reason": reason},
+        replace=lambda new: credentials.c.suspended_until <= new.suspended_until,
+    )
 
 
 def unsuspend(db: Connection, provider: str) -> None:

@@ -1,11 +1,14 @@
 """Bootstrap steps that ended well, so that a restart goes on where the last run stopped."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
-from broker.db.schema import lease_steps
+from broker.core.leases import LeaseState
+from broker.db.chunks import chunks
+from broker.db.schema import lease_steps, leases
 
 
 def record(db: Connection, lease_id: str, name: str, outputs: dict[str, str], seconds: float, now: datetime) -> None:
@@ -22,6 +25,16 @@ def of_lease(db: Connection, lease_id: str) -> dict[str, dict[str, str]]:
     return {row.name: row.outputs for row in rows}
 
 
+def finished(db: Connection, name: str, states: Iterable[LeaseState]) -> set[str]:
+    """Of the leases in one of `states`, those whose step of that name ended well."""
+    query = (
+        select(lease_steps.c.lease_id)
+        .join(leases, leases.c.id == lease_steps.c.lease_id)
+        .where(lease_steps.c.name == name, leases.c.state.in_(list(states)))
+    )
+    return set(db.execute(query).scalars())
+
+
 BEFORE_NODE = ("host_key_made", "host_key", "facts", "bundle")
 """Steps of a join that do not depend on the node's name."""
 
@@ -31,7 +44,12 @@ def forget_after(db: Connection, lease_id: str, kept: Iterable[str]) -> None:
     db.execute(delete(lease_steps).where(lease_steps.c.lease_id == lease_id, lease_steps.c.name.not_in(list(kept))))
 
 
-def history(db: Connection, lease_id: str) -> list[tuple[str, datetime, float]]:
-    """(name, finished at, seconds) in the order of their ends."""
-    query = select(lease_steps).where(lease_steps.c.lease_id == lease_id).order_by(lease_steps.c.finished_at)
-    return [(row.name, row.finished_at, row.seconds) for row in db.execute(query)]
+def histories(db: Connection, lease_ids: Iterable[str]) -> dict[str, list[tuple[str, datetime, float]]]:
+    """Lease → (name, finished at, seconds) of each step, in the order of their ends."""
+    found: dict[str, list[tuple[str, datetime, float]]] = defaultdict(list)
+    for some in chunks(lease_ids):
+        columns = (lease_steps.c.lease_id, lease_steps.c.name, lease_steps.c.finished_at, lease_steps.c.seconds)
+        query = select(*columns).where(lease_steps.c.lease_id.in_(some)).order_by(lease_steps.c.finished_at)
+        for row in db.execute(query):
+            found[row.lease_id].append((row.name, row.finished_at, row.seconds))
+    return found

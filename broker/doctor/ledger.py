@@ -18,7 +18,7 @@ from broker.doctor.site import judge_ledger
 
 Answer = TypeVar("Answer")
 
-_NO_FILE = "systemctl start broker makes a new one; a damaged one: restore your backup (install.md, Afterwards)"
+_NO_FILE = "systemctl start broker makes a new one; a damaged one: `broker ledger restore FILE` brings your backup back"
 # A server that asks for the caller's Unix user (peer) knows the daemon's, not root.
 _NO_SERVER = (
     "systemctl start postgresql; or ask as its user: setpriv --reuid=broker --regid=broker --init-groups broker doctor"

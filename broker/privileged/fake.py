@@ -7,10 +7,11 @@ from broker.privileged.client import Export, HomeExport, Hub, Peer
 
 
 class FakeNet:
-    """A NetDomain. `by_address`: address → the one key that holds it."""
+    """A NetDomain. `by_address`: address → the one key that holds it; `endpoints`: key → where it speaks from."""
 
     def __init__(self) -> None:
         self.by_address: dict[str, str] = {}
+        self.endpoints: dict[str, str] = {}
 
     def set_peer(self, public_key: str, address: str) -> None:
         """See `NetDomain`."""
@@ -28,7 +29,14 @@ class FakeNet:
     def peers(self) -> list[Peer]:
         """See `NetDomain`."""
         return [
-            Peer(public_key=key, address=address, endpoint=None, last_handshake=None, rx_bytes=0, tx_bytes=0)
+            Peer(
+                public_key=key,
+                address=address,
+                endpoint=self.endpoints.get(key),
+                last_handshake=None,
+                rx_bytes=0,
+                tx_bytes=0,
+            )
             for address, key in self.by_address.items()
         ]
 

@@ -52,6 +52,34 @@ def open_shell(
     return SshShell(address=address, port=port, user=user, key_file=key_file, host_keys=pins, transcript=transcript)
 
 
+def host_key_at(address: str, port: int) -> str:
+    """The ed25519 host key that answers there, trusted by whoever trusts the way to it. NodeUnreachable."""
+    where = f"{address}:{port}"
+    try:
+        with contextlib.closing(socket.create_connection((address, port), timeout=_CONNECT_S)) as connection:
+            transport = paramiko.Transport(connection)
+            try:
+                _set_up(transport)
+                transport.start_client(timeout=_CONNECT_S)
+                answered = transport.get_remote_server_key()
+                return f"{answered.get_name()} {answered.get_base64()}"
+            finally:
+                transport.close()
+    except _LOST as exc:
+        raise NodeUnreachable(f"{where} shows no host key: {exc or type(exc).__name__}") from exc
+
+
+def _set_up(transport: paramiko.Transport) -> None:
+    # A machine that boots hangs up in every way there is: paramiko would log each as an error, with a traceback.
+    transport.set_log_channel(_QUIET)
+    logging.getLogger(_QUIET).setLevel(logging.CRITICAL)
+    transport.banner_timeout = _CONNECT_S
+    transport.handshake_timeout = _CONNECT_S
+    transport.auth_timeout = _CONNECT_S
+    # Only the kind of key we gave the machine: else sshd would offer another of its keys, and no pin could match.
+    transport.get_security_options().key_types = ["ssh-ed25519"]
+
+
 class SshShell:
     """One SSH connection to a machine. The user must be root or allowed `sudo -n`."""
 
@@ -148,14 +176,7 @@ class SshShell:
 
     def _greet(self, user: str, key_file: Path, host_keys: list[str]) -> None:
         transport = self._transport
-        # A machine that boots hangs up in every way there is: paramiko would log each as an error, with a traceback.
-        transport.set_log_channel(_QUIET)
-        logging.getLogger(_QUIET).setLevel(logging.CRITICAL)
-        transport.banner_timeout = _CONNECT_S
-        transport.handshake_timeout = _CONNECT_S
-        transport.auth_timeout = _CONNECT_S
-        # Only the kind of key we gave the machine: else sshd would offer another of its keys, and no pin could match.
-        transport.get_security_options().key_types = ["ssh-ed25519"]
+        _set_up(transport)
         transport.start_client(timeout=_CONNECT_S)
         answered = transport.get_remote_server_key()
         if f"{answered.get_name()} {answered.get_base64()}" not in {" ".join(key.split()[:2]) for key in host_keys}:

@@ -58,14 +58,9 @@ def find(world: World) -> Iterable[Task]:
 def attend(world: World, waiting: WaitingJob) -> None:
     """Put the home on each node whose machine is joined; when all have it and answer Slurm, let the job go."""
     with reading(world.engine) as db:
-        held = [leases.holding(db, node) for node in waiting.nodes]
-        joined = [
-            lease
-            for lease in held
-            if lease is not None
-            and lease.state in {LeaseState.READY, LeaseState.BOOTSTRAPPING}
-            and LAST_STEP in steps.of_lease(db, lease.id)
-        ]
+        held = leases.holders(db, waiting.nodes)
+        started = steps.finished(db, LAST_STEP, [LeaseState.READY, LeaseState.BOOTSTRAPPING])
+        joined = [held[node] for node in waiting.nodes if node in held and held[node].id in started]
         at_home = {job.lease_id for job in jobs.open_jobs(db) if job.job_id == waiting.id and job.mounted_at}
     missing = [lease for lease in joined if lease.id not in at_home]
     if missing:
@@ -79,9 +74,10 @@ def attend(world: World, waiting: WaitingJob) -> None:
         at_home.update(lease.id for lease in missing)
         # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
         with reading(world.engine) as db:
-            held = [leases.holding(db, node) for node in waiting.nodes]
+            held = leases.holders(db, waiting.nodes)
     met = _introduce(world, waiting, [lease for lease in joined if lease.id in at_home])
-    if met and all(lease is not None and lease.state is LeaseState.READY and lease.id in at_home for lease in held):
+    ready = {node for node, lease in held.items() if lease.state is LeaseState.READY and lease.id in at_home}
+    if met and ready >= set(waiting.nodes):
         _let_go(world, waiting)
 
 

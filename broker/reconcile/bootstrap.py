@@ -33,12 +33,11 @@ def find(world: World) -> Iterable[Task]:
     """A task for each machine that is not joined yet."""
     now = world.clock()
     with reading(world.engine) as db:
-        booting = [
-            lease
-            for lease in leases.in_states(db, [LeaseState.BOOTSTRAPPING])
-            if LAST_STEP not in steps.of_lease(db, lease.id) and (lease.not_before is None or lease.not_before <= now)
-        ]
+        booting = leases.in_states(db, [LeaseState.BOOTSTRAPPING])
+        joined = steps.finished(db, LAST_STEP, [LeaseState.BOOTSTRAPPING])
     for lease in booting:
+        if lease.id in joined or (lease.not_before is not None and lease.not_before > now):
+            continue
         yield Task(key=f"lease:{lease.id}", run=partial(bootstrap, world, lease.id))
 
 

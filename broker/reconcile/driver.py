@@ -129,11 +129,14 @@ class Driver:
                 for key in running.health.task_errors.keys() - found - self._busy:
                     del running.health.task_errors[key]
             running.health.last_success = self._clock()
+            if running.health.last_error is not None:
+                log.info("activity=%s goes on", name)
             running.health.last_error = None
             outcome = "ok"
         except BrokerError as exc:
+            if running.health.last_error != str(exc):  # once: a database that is away stops each pass of each activity
+                log.warning("activity=%s failed: %s", name, exc)
             running.health.last_error = str(exc)
-            log.warning("activity=%s failed: %s", name, exc)
         except Exception as exc:  # the driver's loop is the one place that goes on after anything
             running.health.last_error = f"{type(exc).__name__}: {exc}"
             log.exception("activity=%s failed", name)

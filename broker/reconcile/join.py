@@ -21,13 +21,9 @@ _REGISTRATION_LIMIT = timedelta(seconds=90)
 def find(world: World) -> Iterable[Task]:
     """One task while any node is about to register."""
     with reading(world.engine) as db:
-        booting = [
-            lease
-            for lease in leases.in_states(db, [LeaseState.BOOTSTRAPPING])
-            if LAST_STEP in steps.of_lease(db, lease.id)
-        ]
-    if booting:
-        yield Task(key="join", run=lambda: join(world, [lease.id for lease in booting]))
+        joined = sorted(steps.finished(db, LAST_STEP, [LeaseState.BOOTSTRAPPING]))
+    if joined:
+        yield Task(key="join", run=lambda: join(world, joined))
 
 
 def join(world: World, lease_ids: list[str]) -> None:

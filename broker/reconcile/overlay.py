@@ -32,11 +32,11 @@ def mend(world: World) -> None:
     with reading(world.engine) as db:
         holding = leases.in_states(db, HOLDS_NODE)
         known = {lease.overlay_key for lease in holding if lease.overlay_key is not None}
-        joined = [lease for lease in holding if lease.state in _JOINED and LAST_STEP in steps.of_lease(db, lease.id)]
+        started = steps.finished(db, LAST_STEP, _JOINED)
     for key in present.keys() - known:
         log.warning("peer=%s address=%s belongs to no living lease: fenced", key, present[key])
         world.net.remove_peer(key)
-    for lease in joined:
-        if lease.overlay_key is not None and lease.overlay_key not in present:
+    for lease in holding:
+        if lease.id in started and lease.overlay_key is not None and lease.overlay_key not in present:
             log.warning("lease_id=%s node=%s had no peer at the hub: set again", lease.id, lease.node)
             world.net.set_peer(lease.overlay_key, str(world.site.addresses[lease.node]))

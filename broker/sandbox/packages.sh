@@ -10,6 +10,7 @@ slurmdbd|Slurm accounting
 slurm-client|sbatch, srun, scontrol
 slurm-wlm-mysql-plugin|slurmdbd to MariaDB
 mariadb-server|slurmdbd keeps its records there
+postgresql|the other database that the ledger may lie in
 munge|authentication between the cluster hosts
 openssh-server|sshd of instances and of the home exports
 wireguard-go|the encrypted overlay, where the kernel has no WireGuard

@@ -40,8 +40,11 @@ class Part:
         return [*words, *self.argv]
 
 
-def controller_parts(where: Layout, checkout: Path, inside: Inside) -> list[Part]:
-    """The daemons of the login host, in the order in which they need one another."""
+def controller_parts(where: Layout, checkout: Path, inside: Inside, postgres: Path | None = None) -> list[Part]:
+    """The daemons of the login host, in the order in which they need one another.
+
+    `postgres`: the folder of PostgreSQL's programs, None: the ledger lies in SQLite.
+    """
     run, python = where.run, str(checkout / ".venv" / "bin" / "python")
     database = str(where.directory / "mariadb")
     as_user_capabilities = (
@@ -134,6 +137,7 @@ def controller_parts(where: Layout, checkout: Path, inside: Inside) -> list[Part
             argv=("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/broker/export-sshd.conf"),
             ready=lambda: inside("ctl", ["sh", "-c", "ss -Hltn 'sport = :2022' | grep -q ."]),
         ),
+        *([_postgres(where, postgres, inside)] if postgres is not None else []),
         Part(
             name="broker",
             host="ctl",
@@ -143,6 +147,19 @@ def controller_parts(where: Layout, checkout: Path, inside: Inside) -> list[Part
             ready=lambda: _answers(run / "api.sock"),
         ),
     ]
+
+
+def _postgres(where: Layout, programs: Path, inside: Inside) -> Part:
+    return Part(
+        name="postgres",
+        host="ctl",
+        user="postgres",
+        argv=(
+            *(str(programs / "postgres"), "-D", str(where.directory / "postgres")),
+            *("-c", "listen_addresses=", "-c", "unix_socket_directories=/run/postgresql", "-c", "fsync=off"),
+        ),
+        ready=lambda: inside("ctl", [str(programs / "pg_isready"), "-q", "-h", "/run/postgresql"]),
+    )
 
 
 def local_parts(inside: Inside) -> list[Part]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,6 +121,56 @@ def database(layout: Layout, say: Say) -> None:
     shutil.copytree(template, target)
     for path in (target, *target.rglob("*")):
         shutil.chown(path, "mysql", "mysql")
+
+
+def postgres_programs() -> Path:
+    """The folder of the newest PostgreSQL's programs. BrokerError: it is not installed."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if not places:
+        raise BrokerError("not installed: postgresql; `make packages` installs it and says why")
+    return places[-1].parent
+
+
+def postgres(layout: Layout, say: Say) -> None:
+    """A PostgreSQL of this sandbox with the daemon's role and an empty database, copied from one that was made once."""
+    programs = postgres_programs()
+    template = layout.cache / f"postgres-{programs.parts[-2]}"
+    if not template.exists():
+        say("ledger database: an empty PostgreSQL is made once")
+        # It refuses to run as root, and the cache may lie where its own user cannot go.
+        with tempfile.TemporaryDirectory(prefix="broker-postgres-") as folder:
+            shutil.chown(folder, "postgres")
+            data = f"{folder}/data"
+            _as_postgres(layout, [str(programs / "initdb"), "--auth-local=peer", "--no-sync", "-E", "UTF8", "-D", data])
+            _as_postgres(
+                layout,
+                [str(programs / "postgres"), "--single", "-D", data, "postgres"],
+                "CREATE ROLE broker LOGIN\nCREATE DATABASE broker OWNER broker\n",
+            )
+            part = template.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(data, part)
+            part.rename(template)
+    target = layout.directory / "postgres"
+    shutil.copytree(template, target)
+    for path in (target, *target.rglob("*")):
+        shutil.chown(path, "postgres", "postgres")
+
+
+def _as_postgres(layout: Layout, argv: list[str], stdin: str = "") -> None:
+    log = layout.log / "postgres-install.log"
+    with log.open("ab") as output:
+        done = subprocess.run(
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--", *argv],
+            input=stdin.encode(),
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            check=False,
+            timeout=300,
+        )
+    if done.returncode != 0:
+        raise BrokerError(f"the ledger's PostgreSQL could not be made; see {log}")
 
 
 def node_bundle(layout: Layout, say: Say) -> None:

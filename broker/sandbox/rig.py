@@ -64,9 +64,15 @@ class Sandbox:
         suspend_time_s: int = 20,
         dead_man_s: int = 120,
         faults: Sequence[Mapping[str, Any]] = (),
+        database: str = "sqlite",
     ) -> None:
-        """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come."""
+        """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come.
+
+        `database`: where the ledger lies, `sqlite` or `postgres`.
+        """
         prepare.check_machine()
+        if database == "postgres":
+            prepare.postgres_programs()
         try:
             faults_from(list(faults))
         except ValueError as exc:
@@ -78,12 +84,14 @@ class Sandbox:
             self._say("sandbox: one that was interrupted while it started is ended first")
         shutil.rmtree(self.layout.log, ignore_errors=True)
         try:
-            self._lay_out(suspend_time_s, dead_man_s, limits)
+            self._lay_out(suspend_time_s, dead_man_s, limits, database)
             with prepare.alone(self.layout, self._say):
                 prepare.instance_root(self.layout, self._say)
                 prepare.database(self.layout, self._say)
+                if database == "postgres":
+                    prepare.postgres(self.layout, self._say)
                 prepare.node_bundle(self.layout, self._say)
-            self._start({"boot_seconds": boot_seconds, "limits": limits, "faults": list(faults)})
+            self._start({"boot_seconds": boot_seconds, "limits": limits, "faults": list(faults), "database": database})
         except BaseException:  # Ctrl-C, too: half a sandbox is of no use to anybody
             self.down()
             raise
@@ -219,7 +227,7 @@ class Sandbox:
         log = self.layout.log / f"{part}.log"
         return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
 
-    def _lay_out(self, suspend_time_s: int, dead_man_s: int, limits: str) -> None:
+    def _lay_out(self, suspend_time_s: int, dead_man_s: int, limits: str, database: str) -> None:
         where = self.layout
         for folder in (where.directory, where.run, where.state, where.homes, where.etc_slurm, where.scratch, where.log):
             folder.mkdir(parents=True, exist_ok=True)
@@ -233,6 +241,7 @@ class Sandbox:
             suspend_time_s=suspend_time_s,
             dead_man_s=dead_man_s,
             limits=limits,
+            database=database,
         )
         etc_broker = where.directory / "etc-broker"
         prepare.write(etc_broker / "broker.toml", text, 0o640)

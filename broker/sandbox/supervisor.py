@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from broker.core.errors import BrokerError
-from broker.sandbox import hosts
+from broker.sandbox import hosts, prepare
 from broker.sandbox.emulators.lambda_cloud import LambdaCloud, faults_from
 from broker.sandbox.emulators.lambda_http import control_api, public_api
 from broker.sandbox.hosts import EmulatedMachines, Host, start_host
@@ -59,7 +59,8 @@ class Supervisor:
         self._start(known[name])
 
     def _controller_parts(self) -> list[Part]:
-        return controller_parts(self._where, CHECKOUT, self._inside)
+        postgres = prepare.postgres_programs() if self._options.get("database") == "postgres" else None
+        return controller_parts(self._where, CHECKOUT, self._inside, postgres)
 
     def _start_cloud(self) -> None:
         keys = {

@@ -1,6 +1,6 @@
 """What the API may ask for. Each method is one question or one deed; there is no second writer behind it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -11,13 +11,13 @@ from sqlalchemy import Connection, Engine
 from broker.catalog.accelerators import canonical, names
 from broker.core.demand import Wishes
 from broker.core.errors import BrokerError, NotFound
-from broker.core.leases import Lease, LeaseState
+from broker.core.leases import LIVING, Lease, LeaseState
 from broker.core.offers import Offer
 from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
 from broker.db import jobs, leases, offers, purchasing, steps, usage
 from broker.db.engine import reading
 from broker.services import purchases
-from broker.services.views import LeaseView, NodeAccess, Status, StepRecord, Why
+from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
 from broker.services.why import explain_job, explain_node
 from broker.slurm.base import SlurmClient
 from broker.slurm.wishes import parse_wishes
@@ -63,16 +63,20 @@ class Operations:
         with reading(self._engine) as db:
             return offers.current(db, model)
 
-    def leases(self, include_released: bool, node: str | None) -> list[LeaseView]:
+    def leases(self, include_released: bool, node: str | None) -> list[LeaseLine]:
         """Purchases, oldest first."""
         with reading(self._engine) as db:
-            rows = leases.all_leases(db) if include_released else leases.living(db)
-            return [self._view(db, lease) for lease in rows if node is None or lease.node == node]
+            if node is not None:
+                rows = [each for each in leases.of_node(db, node) if include_released or each.state in LIVING]
+            else:
+                rows = leases.all_leases(db) if include_released else leases.living(db)
+            used = usage.of_leases(db, (lease.id for lease in rows))
+        return [LeaseLine(lease=lease, cost=self._cost(lease, used.get(lease.id, {}))) for lease in rows]
 
     def lease(self, lease_id: str) -> LeaseView:
         """NotFound."""
         with reading(self._engine) as db:
-            return self._view(db, leases.get(db, lease_id))
+            return self._views(db, [leases.get(db, lease_id)])[0]
 
     def release(self, lease_id: str, reason: str, actor: str) -> LeaseView:
         """Give a lease's machine back whatever runs on it; Slurm requeues the job. Asking again changes nothing."""
@@ -149,8 +153,8 @@ class Operations:
             raise NotFound(f"slurmctld does not know job {job_id} (any more); `sacct -j {job_id}` may")
         with reading(self._engine) as db:
             asked = {lease.id: lease for lease in leases.of_job(db, job_id)}
-            ran = {lease_id: leases.get(db, lease_id) for lease_id in jobs.leases_of(db, job_id)}
-            views = [self._view(db, lease) for lease in (asked | ran).values()]
+            ran = {lease.id: lease for lease in leases.by_ids(db, jobs.leases_of(db, job_id))}
+            views = self._views(db, (asked | ran).values())
         try:
             wishes = parse_wishes(job.comment)
         except BrokerError:
@@ -166,21 +170,26 @@ class Operations:
             "unknown",
         )
         with reading(self._engine) as db:
-            views = [self._view(db, lease) for lease in leases.of_node(db, node)]
+            # The story is that of its last lease: a name in use for years has thousands.
+            views = self._views(db, leases.of_node(db, node)[-1:])
         return explain_node(node, state, views)
 
-    def _view(self, db: Connection, lease: Lease) -> LeaseView:
-        used = usage.of_lease(db, lease.id)
-        return LeaseView(
-            lease=lease,
-            events=tuple(leases.events(db, lease.id)),
-            steps=tuple(
-                StepRecord(name=name, finished_at=at, seconds=seconds)
-                for name, at, seconds in steps.history(db, lease.id)
-            ),
-            usage=tuple(_in_order(used.values())),
-            cost=self._cost(lease, used),
-        )
+    def _views(self, db: Connection, rows: Collection[Lease]) -> list[LeaseView]:
+        ids = [lease.id for lease in rows]
+        events, done, used = leases.histories(db, ids), steps.histories(db, ids), usage.of_leases(db, ids)
+        return [
+            LeaseView(
+                lease=lease,
+                events=tuple(events.get(lease.id, ())),
+                steps=tuple(
+                    StepRecord(name=name, finished_at=at, seconds=seconds)
+                    for name, at, seconds in done.get(lease.id, ())
+                ),
+                usage=tuple(_in_order(used.get(lease.id, {}).values())),
+                cost=self._cost(lease, used.get(lease.id, {})),
+            )
+            for lease in rows
+        ]
 
     def _cost(self, lease: Lease, used: Mapping[UsageKind, UsageEvent]) -> CostBounds | None:
         start = used.get(UsageKind.START)

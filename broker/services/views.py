@@ -17,14 +17,20 @@ class StepRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaseView:
-    """A lease with its history. `cost` is None while nothing was bought."""
+class LeaseLine:
+    """A lease as a line of a list. `cost` is None while nothing was bought."""
 
     lease: Lease
+    cost: CostBounds | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseView(LeaseLine):
+    """A lease with its history."""
+
     events: tuple[LeaseEvent, ...]
     steps: tuple[StepRecord, ...]
     usage: tuple[UsageEvent, ...]
-    cost: CostBounds | None
 
 
 @dataclass(frozen=True, kw_only=True)

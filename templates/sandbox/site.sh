@@ -25,6 +25,7 @@ chmod 755 /run/munge
 chown slurm:slurm /var/spool/slurmctld
 [ "$(hostname)" = ctl ] || exit 0
 chown mysql:mysql /run/mysqld
+if grep -q '^postgres:' /etc/passwd; then install -d -o postgres -g postgres /run/postgresql; fi
 chown -R slurm:slurm /etc/slurm/slurmdbd.conf && chmod 600 /etc/slurm/slurmdbd.conf
 # The daemon reads the munge key to hand it to trusted nodes: by a copy of its own, as a real site does with its group.
 install -m 400 -o broker -g broker /etc/slurm/.munge.key /etc/broker/munge.key

@@ -98,7 +98,7 @@ def _ask_node(settings: Settings, name: str) -> list[Finding]:
 
 
 def _ledger(settings: Settings) -> Ledger:
-    return Ledger(f"sqlite:///{settings.site.state_dir / 'broker.db'}")
+    return Ledger(settings.site.ledger, settings.site.database_password)
 
 
 def _scripts(settings: Settings) -> dict[str, str]:

@@ -39,13 +39,20 @@ def sandbox() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help='A JSON list of misbehaviours, such as [{"kind": "sold_out", "credential": "lambda-a", "times": 1}].',
 )
-def up(boot_seconds: float, limits: str, faults: Path | None) -> None:
+@click.option(
+    "--database",
+    type=click.Choice(["sqlite", "postgres"]),
+    default="sqlite",
+    show_default=True,
+    help="Where the ledger lies.",
+)
+def up(boot_seconds: float, limits: str, faults: Path | None, database: str) -> None:
     """Start it: Slurm with accounting, a login host, an emulated Lambda cloud, the daemon."""
     try:
         script = json.loads(faults.read_text()) if faults else []
     except ValueError as exc:
         raise click.BadParameter(f"{faults} is not JSON: {exc}", param_hint="--faults") from exc
-    Sandbox().up(boot_seconds=boot_seconds, limits=limits, faults=script)
+    Sandbox().up(boot_seconds=boot_seconds, limits=limits, faults=script, database=database)
     click.echo(
         "Try: broker sandbox sbatch --partition=cloud --gres=gpu:h100:1 --wrap 'nvidia-smi -L > here.txt'", err=True
     )

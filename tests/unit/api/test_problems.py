@@ -5,6 +5,7 @@ import pytest
 from broker.core.errors import (
     BrokerError,
     ConfigError,
+    LedgerUnavailable,
     NotFound,
     ProviderUnavailable,
     RateLimited,
@@ -19,6 +20,7 @@ STATUS = [
     (ConfigError("no such key"), 400),
     (StaleLease("somebody was first"), 409),
     (BrokerError("cannot"), 409),
+    (LedgerUnavailable("the database is silent"), 503),
     (SlurmUnavailable("slurmctld is silent"), 503),
     (ProviderUnavailable("lambda-a is silent"), 503),
     (RateLimited("slow down", retry_after=3), 503),

@@ -246,3 +246,38 @@ def test_no_value_of_any_key_does_worse_than_a_named_problem(site, data):
         parse(site.text.replace(line, f"{key} = {value}", 1), site.path, {})
     except InvalidConfig as exc:
         assert exc.problems
+
+
+class TestTheDatabase:
+    @pytest.mark.parametrize(
+        ("lines", "where", "said"),
+        [
+            ('database = "mysql://db/broker"', "site.database", "PostgreSQL or SQLite"),
+            ('database = "postgresql://db.example"', "site.database", "names no database"),
+            ('database = "sqlite:///broker.db"', "site.database", "four slashes"),
+            ("database = 5", "site.database", "no URL"),
+            ('database = "postgresql://ada:hunter2@db/broker"', "site.database", "database_password_file"),
+            ('database = "postgresql://db/broker?password=hunter2"', "site.database", "database_password_file"),
+            ('database_password_env = "P"', "site.database_password_env", "no P"),
+            (
+                'database = "postgresql:///b"\ndatabase_password_file = "hunter2"',
+                "site.database_password_file",
+                "not an absolute path",
+            ),
+            (
+                'database = "postgresql:///b"\ndatabase_password_file = "/a"\ndatabase_password_env = "B"',
+                "site.database_password_file",
+                "keep one",
+            ),
+            (
+                'database = "sqlite:////var/lib/broker/broker.db"\ndatabase_password_file = "/a"',
+                "site.database_password_file",
+                "only PostgreSQL",
+            ),
+        ],
+    )
+    def test_a_wrong_one_is_named_with_the_mend_and_shows_no_password(self, site, lines, where, said):
+        problems = site.change('cluster = "demo"', f'cluster = "demo"\n{lines}').problems()
+
+        assert problems.keys() == {where}
+        assert said in problems[where] and "hunter2" not in problems[where]

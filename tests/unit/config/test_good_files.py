@@ -121,3 +121,27 @@ def test_metrics_are_served_by_tcp_only_where_the_file_says(site, text, where):
     assert site.load().site.metrics_listen is None
     site.change('cluster = "demo"', f'cluster = "demo"\nmetrics_listen = "{text}"')
     assert site.load().site.metrics_listen == where
+
+
+class TestTheDatabase:
+    def test_the_ledger_lies_in_the_state_dir_unless_said_otherwise(self, site):
+        assert site.load().site.ledger == "sqlite:////var/lib/broker/broker.db"
+
+    def test_a_postgresql_url_names_our_driver(self, site):
+        site.change('cluster = "demo"', 'cluster = "demo"\ndatabase = "postgresql:///broker?host=/run/postgresql"')
+
+        assert site.load().site.ledger == "postgresql+psycopg:///broker?host=/run/postgresql"
+
+    def test_its_password_comes_from_a_file_or_the_environment_and_is_not_shown(self, site, tmp_path):
+        url = 'cluster = "demo"\ndatabase = "postgresql://broker@db.example/broker"\n'
+        password = tmp_path / "password"
+        password.write_text("hunter2\n")
+        password.chmod(0o600)
+        site.change('cluster = "demo"', f'{url}database_password_file = "{password}"')
+        settings = site.load()
+        site.change(f'database_password_file = "{password}"', 'database_password_env = "DB_PASSWORD"')
+        other = site.load(environ={"DB_PASSWORD": "hunter3"})
+
+        assert settings.site.database_password.reveal() == "hunter2"
+        assert other.site.database_password.reveal() == "hunter3"
+        assert "hunter" not in repr(settings) + repr(other)
