@@ -1,6 +1,7 @@
 """Composition root: settings in, wired parts out. The one module that knows all the others."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,10 @@ from broker.core.leases import Lease
 from broker.db.engine import open_ledger
 from broker.metrics.metrics import CONTENT_TYPE, Metrics
 from broker.metrics.tail import Tail
-from broker.privileged.client import PrivilegedClient
+from broker.privileged.client import AsUserDomain, NetDomain, PrivilegedClient
+from broker.providers.base import Provider
 from broker.providers.registry import make_providers
+from broker.provisioning.base import OpenShell
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
@@ -27,9 +30,10 @@ from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, 
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
 from broker.reconcile.sweep import Sweep
-from broker.reconcile.world import Site, World
+from broker.reconcile.world import Listings, Site, World
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
+from broker.slurm.base import SlurmClient
 from broker.slurm.client import CommandClient
 from broker.slurm.directives import read
 from broker.slurm.for_nodes import node_needs
@@ -49,22 +53,40 @@ class App:
     socket: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """Whom the daemon speaks to. `ticks`: seconds that only ever grow, at the pace of the clock."""
+
+    providers: Mapping[str, Provider]
+    slurm: SlurmClient
+    net: NetDomain
+    as_user: AsUserDomain
+    open_shell: OpenShell
+    ticks: Callable[[], float] = time.monotonic
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
-    """Wire the daemon. ConfigError: something the configuration names is missing on this machine."""
+def build(
+    settings: Settings,
+    clock: Callable[[], datetime] = utc_now,
+    outside: Outside | None = None,
+    adapt: Callable[[Activity], Activity] = lambda activity: activity,
+) -> App:
+    """Wire the daemon. ConfigError: something the configuration names is missing on this machine.
+
+    The crash driver (`tests/chaos/`) puts a world of its own `outside`, and sees each activity before it is started.
+    """
     state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
     engine = open_ledger(f"sqlite:///{state / 'broker.db'}")
     key_file, public_key = client_key(state / "ssh")
     bundle = find_bundle(settings.node.bundle_dir)
     metrics = Metrics(__version__)
-    adapters = make_providers(settings.providers, clock, metrics.hear)
-    providers = {name: metrics.counting(adapter) for name, adapter in adapters.items()}
-    net = PrivilegedClient(run / "net.sock")
-    as_user = PrivilegedClient(run / "as-user.sock")
-    slurm = CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s)
+    outside = outside or _outside(settings, clock, metrics)
+    providers = {name: metrics.counting(adapter) for name, adapter in outside.providers.items()}
+    slurm = outside.slurm
     driver: Driver | None = None
 
     def nudge() -> None:
@@ -100,15 +122,16 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         engine=engine,
         providers=providers,
         slurm=slurm,
-        net=net,
-        as_user=as_user,
-        open_shell=open_shell,
+        net=outside.net,
+        as_user=outside.as_user,
+        open_shell=outside.open_shell,
         clock=clock,
         started_at=clock(),
-        join_plan=_join_planner(settings, site, bundle, net),
+        join_plan=_join_planner(settings, site, bundle, outside.net),
         nudge=nudge,
         promise=living.promise,
         happened=metrics.happened,
+        listings=Listings(ticks=outside.ticks),
     )
     intents = Intents(
         spool / "intents",
@@ -119,7 +142,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         metrics.intent,
     )
     tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
-    driver = Driver(_activities(world, intents, living, tail), clock, done=metrics.done)
+    driver = Driver(map(adapt, _activities(world, intents, living, tail)), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -140,6 +163,17 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         metrics=metrics,
         knock=spool / "knock",
         socket=run / "api.sock",
+    )
+
+
+def _outside(settings: Settings, clock: Callable[[], datetime], metrics: Metrics) -> Outside:
+    run = settings.site.run_dir
+    return Outside(
+        providers=make_providers(settings.providers, clock, metrics.hear),
+        slurm=CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s),
+        net=PrivilegedClient(run / "net.sock"),
+        as_user=PrivilegedClient(run / "as-user.sock"),
+        open_shell=open_shell,
     )
 
 
@@ -177,7 +211,7 @@ def _activities(world: World, intents: Intents, living: Living, tail: Tail) -> l
     ]
 
 
-def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: PrivilegedClient) -> Callable[[Lease], JoinPlan]:
+def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: NetDomain) -> Callable[[Lease], JoinPlan]:
     export_host_key = _read("node.export_host_key", settings.node.export_host_key).decode().strip()
     needs = node_needs(read(read_inlined(settings.slurm.conf).text))
     munge_key = _read("node.munge_key", settings.node.munge_key)

@@ -68,14 +68,15 @@ class LambdaProvider:
         regions: frozenset[str] = frozenset(),
         pace: Pace = _PUBLISHED,
         sleep: Callable[[float], None] = time.sleep,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._http = http
         self._clock = clock
         self._regions = regions
-        self._calls = TokenBucket(1.0 if pace.calls is None else pace.calls)
+        self._calls = TokenBucket(1.0 if pace.calls is None else pace.calls, ticks)
         self._launch_interval = 12.0 if pace.creates is None else pace.creates
-        self._launches = TokenBucket(self._launch_interval)
+        self._launches = TokenBucket(self._launch_interval, ticks)
         self._sleep = sleep
         self._registered_key: str | None = None
 
