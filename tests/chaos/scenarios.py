@@ -1,0 +1,77 @@
+"""Stories of jobs, each cut at every effect by the crash driver."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chaos.world import Kind, World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """`begin` sets the faults and submits; `act`, if any, is told of each round until the world is quiet.
+
+    `check`: sentences about what else must be true. `limit`: seconds of the world's clock within which it must be quiet, deaths included.
+    """
+
+    name: str
+    begin: Callable[[World], None]
+    act: Callable[[World], None] = lambda world: None
+    check: Callable[[World], list[str]] = lambda world: []
+    kind: Kind = Kind()
+    limit: float = 2400.0
+
+
+def _one_job(world: World) -> None:
+    world.slurm.submit()
+
+
+def _third_offer(world: World) -> None:
+    world.fault(
+        {"kind": "sold_out", "path": "/instance-operations/launch", "times": 1},
+        {"kind": "lies_gpu", "times": 1},
+    )
+    world.slurm.submit()
+
+
+def _answer_lost(world: World) -> None:
+    world.fault({"kind": "answer_lost", "times": 1}, {"kind": "list_lag", "times": 1, "seconds": 15})
+    world.slurm.submit()
+
+
+def _released_by_hand(world: World) -> None:
+    world.fault({"kind": "ssh_never", "times": 1})
+    world.slurm.submit()
+
+
+def _gang(world: World) -> None:
+    world.slurm.submit(size=4)
+
+
+def _cancelled(world: World) -> None:
+    world.fault({"kind": "slow", "path": "/instance-operations/launch", "times": 1})
+    world.slurm.submit()
+
+
+def _cancel_while_booting(world: World) -> None:
+    job = world.slurm.job_table[1]
+    if job.state == "CONFIGURING" and world.cloud.living():
+        world.slurm.scancel(1)
+
+
+def _nothing_to_buy(world: World) -> None:
+    world.fault({"kind": "sold_out", "path": "/instance-operations/launch", "times": 6})
+    world.slurm.submit()
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(name="one-job", begin=_one_job),
+        Scenario(name="third-offer", begin=_third_offer),
+        Scenario(name="answer-lost", begin=_answer_lost),
+        Scenario(name="resume-timeout", begin=_released_by_hand),
+        Scenario(name="gang", begin=_gang),
+        Scenario(name="cancelled", begin=_cancelled, act=_cancel_while_booting),
+        Scenario(name="sold-out", begin=_nothing_to_buy),
+    )
+}
