@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from broker.core.demand import Job
@@ -29,6 +30,7 @@ log = logging.getLogger("broker.attend")
 
 # Homes brought at the same time for one job; more only wait for one another at broker-as-user.
 _AT_ONCE = 16
+_FIFO_ALONE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,7 @@ def find_forgotten(world: World) -> Iterable[Task]:
     waiting = list(_waiting(world))
     if waiting:
         yield Task(key="jobs:forget", run=partial(forget_gone, world, waiting))
+    _remove_lone_fifos(world)
 
 
 def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
@@ -118,6 +121,15 @@ def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
     for job in waiting:
         if job.id not in seen or seen[job.id].state != "CONFIGURING":
             _dismiss(world, job)
+
+
+def _remove_lone_fifos(world: World) -> None:
+    """Of waiters whose `.job` file we removed, and died before the other. A living waiter makes its FIFO a moment earlier."""
+    for fifo in world.site.jobs_folder.glob("[!.]*.fifo"):
+        with contextlib.suppress(FileNotFoundError):
+            made = datetime.fromtimestamp(fifo.stat().st_mtime, UTC)
+            if world.clock() - made > _FIFO_ALONE and not fifo.with_suffix(".job").exists() and not waiter.is_read(fifo):
+                fifo.unlink()
 
 
 def _waiting(world: World) -> Iterable[WaitingJob]:

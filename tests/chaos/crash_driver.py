@@ -120,7 +120,7 @@ def cuts(scenario: Scenario, zygote: Zygote, repeated: bool) -> list[Cut]:
 _zygote: Zygote | None = None
 
 
-def _own_zygote() -> Zygote:
+def own_zygote() -> Zygote:
     global _zygote  # noqa: PLW0603  (one a worker process)
     if _zygote is None:
         _zygote = Zygote()
@@ -130,22 +130,24 @@ def _own_zygote() -> Zygote:
 def _work(task: tuple[str, Cut | None]) -> Outcome:
     name, cut = task
     scenario = SCENARIOS[name]
-    return chain(scenario, _own_zygote()) if cut is None else one_death(scenario, _own_zygote(), cut)
+    return chain(scenario, own_zygote()) if cut is None else one_death(scenario, own_zygote(), cut)
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], default=list(SCENARIOS))
+    parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--mode", choices=("chain", "each", "every"), default="chain")
     parser.add_argument("--workers", type=int, default=2)
     wanted = parser.parse_args(argv)
     began = time.monotonic()
     tasks: list[tuple[str, Cut | None]] = []
-    for name in wanted.scenario:
+    if unknown := set(wanted.scenario) - set(SCENARIOS):
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    for name in wanted.scenario or SCENARIOS:
         if wanted.mode == "chain":
             tasks.append((name, None))
         else:
-            tasks += [(name, cut) for cut in cuts(SCENARIOS[name], _own_zygote(), wanted.mode == "every")]
+            tasks += [(name, cut) for cut in cuts(SCENARIOS[name], own_zygote(), wanted.mode == "every")]
     outcomes = []
     with ProcessPoolExecutor(wanted.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for outcome in pool.map(_work, tasks):
@@ -156,18 +158,24 @@ def main(argv: list[str]) -> int:
 
 
 def _say(outcome: Outcome) -> None:
-    print(f"{'WRONG' if outcome.wrong else 'ok':5} {outcome.name}: {outcome.deaths} deaths, {outcome.seconds:.0f} s", flush=True)
+    word = "WRONG" if outcome.wrong else "ok"
+    say(f"{word:5} {outcome.name}: {outcome.deaths} deaths, {outcome.seconds:.0f} s")
     for sentence in outcome.wrong:
-        print(f"      {sentence}", flush=True)
+        say(f"      {sentence}")
     if outcome.wrong:
-        print(f"      see {outcome.folder}", flush=True)
+        say(f"      see {outcome.folder}")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _sum_up(outcomes: Iterable[Outcome], took: float) -> None:
     outcomes = list(outcomes)
     deaths = sum(outcome.deaths for outcome in outcomes)
     bad = sum(bool(outcome.wrong) for outcome in outcomes)
-    print(f"{len(outcomes)} worlds, {deaths} deaths, {bad} worlds with something wrong, {took:.0f} s")
+    say(f"{len(outcomes)} worlds, {deaths} deaths, {bad} worlds with something wrong, {took:.0f} s")
 
 
 if __name__ == "__main__":

@@ -76,8 +76,6 @@ def live(order: Order) -> None:
     serve(app)
 
 
-
-
 def _adapt(activity: Activity, pace: Pace, effects: Effects) -> Activity:
     def found() -> Iterable[Task]:
         with effects.doing(activity.name):
@@ -272,7 +270,10 @@ def _watch_ledger(effects: Effects) -> None:
             own.written = ["the schema"]
         if verb in {"INSERT", "UPDATE", "DELETE"}:
             table = re.sub(r"^(INTO|FROM) ", "", rest).split()[0]
-            own.written = [*getattr(own, "written", []), f"{verb.lower()} {table}{_moved(table, statement, parameters)}"]
+            own.written = [
+                *getattr(own, "written", []),
+                f"{verb.lower()} {table}{_moved(table, statement, parameters)}",
+            ]
 
     real = DefaultDialect.do_commit
 
@@ -320,7 +321,7 @@ class _Formatter(logging.Formatter):
         super().__init__("%(asctime)s pid=%(process)d level=%(levelname)s logger=%(name)s %(message)s")
         self._pace = pace
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return f"{self._pace.now():%H:%M:%S.%f}"
 
 

@@ -88,6 +88,4 @@ def read_journal(journal: Path) -> list[Effect]:
     if not journal.exists():
         return []
     rows = [line.split("\t") for line in journal.read_text().splitlines()]
-    return [
-        Effect(index=int(index), phase=phase, label=label, died=died == "1") for index, phase, label, died in rows
-    ]
+    return [Effect(index=int(index), phase=phase, label=label, died=died == "1") for index, phase, label, died in rows]

@@ -96,7 +96,7 @@ def _remains(world: World, verdict: Verdict) -> None:
     verdict.leaked.extend(
         f"{path.relative_to(spool)} is left in the spool"
         for path in sorted(spool.rglob("*"))
-        if path.suffix in {".json", ".job", ".fifo"}
+        if path.suffix in {".json", ".job", ".fifo"}  # `bad/` too: no intent of ours is malformed
     )
     with reading(world.ledger) as db:
         verdict.leaked.extend(f"job {job.job_id} is still at home on {job.lease_id}" for job in jobs.open_jobs(db))
@@ -110,7 +110,9 @@ def _jobs(world: World, verdict: Verdict) -> None:
         if job.state == "COMPLETED" and not finished:
             verdict.lost.append(f"job {job.id} is said to have ended, and never did")
         if job.state not in {"COMPLETED", "CANCELLED"} and (job.batch or job.state != "NODE_FAIL"):
-            wait = f"{job.state} ({job.reason}), held={job.held}, begin={datetime.fromtimestamp(job.begin, UTC):%H:%M:%S}"
+            wait = (
+                f"{job.state} ({job.reason}), held={job.held}, begin={datetime.fromtimestamp(job.begin, UTC):%H:%M:%S}"
+            )
             verdict.lost.append(f"job {job.id} of {job.size} nodes never finished: {wait}")
 
 

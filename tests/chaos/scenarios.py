@@ -3,21 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.world import Kind, World
+from chaos.world import USUAL, Kind, World
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """`begin` sets the faults and submits; `act`, if any, is told of each round until the world is quiet.
 
-    `check`: sentences about what else must be true. `limit`: seconds of the world's clock within which it must be quiet, deaths included.
+    `check`: sentences about what else must be true.
+    `limit`: seconds of the world's clock within which it must be quiet, deaths included.
     """
 
     name: str
     begin: Callable[[World], None]
     act: Callable[[World], None] = lambda world: None
     check: Callable[[World], list[str]] = lambda world: []
-    kind: Kind = Kind()
+    kind: Kind = USUAL
     limit: float = 2400.0
 
 

@@ -214,9 +214,11 @@ class Slurmctld:
 
     def _shown(self, node: SlurmNode) -> Node:
         flags = {"CLOUD"}
-        flags |= {"off": {"POWERED_DOWN"}, "waking": {"POWERING_UP", "NOT_RESPONDING"}, "stopping": {"POWERING_DOWN"}}.get(
-            node.power, set()
-        )
+        flags |= {
+            "off": {"POWERED_DOWN"},
+            "waking": {"POWERING_UP", "NOT_RESPONDING"},
+            "stopping": {"POWERING_DOWN"},
+        }.get(node.power, set())
         if node.down:
             flags.add("NOT_RESPONDING")
         state = "DOWN" if node.down else "ALLOCATED" if node.job is not None else "IDLE"
@@ -328,8 +330,13 @@ class Slurmctld:
         file, fifo = self._files(job)
         file.unlink(missing_ok=True)
         fifo.unlink(missing_ok=True)
-        os.mkfifo(fifo)
-        job.waiter = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        fresh = fifo.with_name(
+            f".tmp-{job.id}.fifo"
+        )  # its age must be told by the world's clock before anybody sees it
+        os.mkfifo(fresh)
+        os.utime(fresh, (self._seconds(), self._seconds()))
+        job.waiter = os.open(fresh, os.O_RDWR | os.O_NONBLOCK)
+        fresh.rename(fifo)
         hidden = file.with_name(f".tmp-{job.id}")
         nodes = hostlist.fold(job.nodes)
         hidden.write_text(f"job={job.id}\nuser={job.user}\nuid=1001\nnodes={nodes}\npartition=cloud\n")
@@ -389,9 +396,7 @@ class Slurmctld:
             for run in job.runs:
                 if strays := [m.label for m in run.alive if self._machines.reaches_home(m, job.user)]:
                     self.wrong.append(f"job {job.id} started again while run {run.number} still works on {strays}")
-            job.runs.append(
-                Run(number=len(job.runs) + 1, machines=machines, started=now, alive=set(machines))
-            )
+            job.runs.append(Run(number=len(job.runs) + 1, machines=machines, started=now, alive=set(machines)))
             job.state = "RUNNING"
 
     def _allocate(self, now: float) -> None:

@@ -1,5 +1,6 @@
 """A site around one daemon: all that the daemon's death leaves alive, and the daemon's own files."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,8 +10,8 @@ import socket
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
@@ -44,13 +45,17 @@ class Kind:
     boot: float = 3.0
     boot_timeout: int = 240
     limits: str = "off"
-    times: Times = Times()
+    times: Times = field(default_factory=Times)
+
+
+USUAL = Kind()
+_LIVES = Cut()
 
 
 class World:
     """`start` the daemon, let it be killed, `wait` for what should come. `close` ends everything."""
 
-    def __init__(self, folder: Path, zygote: Zygote, kind: Kind = Kind()) -> None:
+    def __init__(self, folder: Path, zygote: Zygote, kind: Kind = USUAL) -> None:
         self.folder = folder
         self.kind = kind
         self.pace = Pace.from_now(kind.speed)
@@ -70,7 +75,12 @@ class World:
         self.slurm = Slurmctld(self._lock, self.pace.seconds, self.machines, addresses, folder / "spool", kind.times)
         self.door = Door(
             folder / "door",
-            {"slurm": self.slurm, "net": self.machines.net, "as_user": self.machines.as_user, "machines": self.machines},
+            {
+                "slurm": self.slurm,
+                "net": self.machines.net,
+                "as_user": self.machines.as_user,
+                "machines": self.machines,
+            },
         )
         self._server, self._url = _serve(self.cloud, self.pace)
         self.journal = folder / "effects"
@@ -89,7 +99,7 @@ class World:
 
     # --- the daemon
 
-    def start(self, cut: Cut = Cut()) -> None:
+    def start(self, cut: Cut = _LIVES) -> None:
         """Start a daemon that dies at `cut`."""
         order = Order(
             config=self.config,
@@ -130,7 +140,7 @@ class World:
     # --- waiting
 
     def wait(
-        self, reached: Callable[[], bool], seconds: float, next_cut: Callable[["World"], Cut] = lambda world: Cut()
+        self, reached: Callable[[], bool], seconds: float, next_cut: Callable[["World"], Cut] = lambda world: _LIVES
     ) -> bool:
         """Until `reached`, for at most so many seconds of the world's clock.
 
@@ -153,9 +163,9 @@ class World:
 
     def slurm_is_quiet(self) -> bool:
         with self._lock:
-            return all(job.state in {"COMPLETED", "CANCELLED", "NODE_FAIL"} for job in self.slurm.job_table.values()) and all(
-                node.power == "off" and not node.down for node in self.slurm.node_table.values()
-            )
+            return all(
+                job.state in {"COMPLETED", "CANCELLED", "NODE_FAIL"} for job in self.slurm.job_table.values()
+            ) and all(node.power == "off" and not node.down for node in self.slurm.node_table.values())
 
     def close(self) -> None:
         if self.pid is not None:
@@ -192,8 +202,6 @@ def _serve(cloud: LambdaCloud, pace: Pace) -> tuple[_Server, str]:
 
     async def sleep(seconds: float) -> None:
         await asyncio.sleep(pace.real(seconds))
-
-    import asyncio
 
     listener = socket.create_server(("127.0.0.1", 0))
     server = _Server(
