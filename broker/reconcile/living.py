@@ -42,27 +42,6 @@ def quiet(dead_man: timedelta) -> timedelta:
     return 2 * dead_man
 
 
-def may_have_been_reaped(db: Connection, world: World, lease: Lease, now: datetime) -> None:
-    """A purchase in mid-air when we died, and its machine is not there now: if we were away for long enough, the reaper
-    (or a person, at the provider's console) may have ended it. Then its bill lies between nothing and all of the time.
-    """
-    away = world.started_at - lease.state_since
-    if away <= quiet(world.site.dead_man) or lease.price_per_hour is None or lease.currency is None:
-        return
-    for kind in UsageKind:
-        usage.record(
-            db,
-            UsageEvent(
-                lease_id=lease.id,
-                kind=kind,
-                not_before=lease.state_since,
-                not_after=now,
-                price_per_hour=lease.price_per_hour,
-                currency=lease.currency,
-            ),
-        )
-
-
 class Living:
     """The word in `path`. `quiet`: after so long a silence the machines that run no job are nobody's any more."""
 

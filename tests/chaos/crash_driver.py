@@ -62,7 +62,7 @@ def chain(scenario: Scenario, zygote: Zygote) -> Outcome:
 
     # With dozens of deaths on the way a machine must be allowed to take its time.
     times = replace(scenario.kind.times, resume_timeout=20_000)
-    patient = replace(scenario, kind=replace(scenario.kind, times=times, boot_timeout=10_000), limit=20_000)
+    patient = replace(scenario, kind=replace(scenario.kind, times=times, boot_timeout=1_000), limit=20_000)
     return _run(f"{scenario.name}, chain", patient, zygote, Cut(spared=frozenset()), next_cut)
 
 
