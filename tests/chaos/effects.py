@@ -63,7 +63,7 @@ class Effects:
         return done
 
     def hit(self, what: str, phase: str) -> None:
-        label = f"{getattr(self._doing, 'name', None) or 'api'}: {what}"
+        label = f"{getattr(self._doing, 'name', None) or 'other'}: {what}"
         with self._lock:
             self._count += 1
             dies = self._dies(label, phase)

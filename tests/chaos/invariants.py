@@ -72,13 +72,10 @@ def _charges(world: World, ledger: list[Lease], verdict: Verdict) -> None:
         used = {lease.id: usage.of_lease(db, lease.id) for lease in ledger}
     for lease in ledger:
         start, end = used[lease.id].get(UsageKind.START), used[lease.id].get(UsageKind.END)
-        bill = billed.get(lease.label or "")
-        if bill is None:
-            if start is not None:
-                verdict.doubled.append(f"lease {lease.id} is charged, and the provider never sold it anything")
-            continue
+        bill = billed.get(lease.label or "", Decimal(0))
         if start is None or (end is None and lease.state not in LIVING):
-            verdict.lost.append(f"lease {lease.id}: the provider bills {bill} USD, and the ledger has no usage of it")
+            if bill > 0 or start is not None:
+                verdict.lost.append(f"lease {lease.id}: the provider bills {bill} USD, and the ledger has no usage of it")
             continue
         ours = bounds(start, end, now, _GRANULARITY)
         # The provider's bill has more digits than ours, whose bounds are rounded outwards.

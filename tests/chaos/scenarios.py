@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chaos.invariants import too_many_resumes
 from chaos.world import USUAL, Kind, World
 
 
@@ -64,6 +65,18 @@ def _nothing_to_buy(world: World) -> None:
     world.slurm.submit()
 
 
+def _sold_out_for_an_hour(world: World) -> None:
+    world.fault({"kind": "sold_out", "path": "/instance-operations/launch"})
+    world.slurm.submit()
+
+
+def _capacity_after_an_hour(world: World) -> None:
+    if world.cloud.faults and world.pace.seconds() - world.slurm.job_table[1].submitted > 3700:
+        world.cloud.faults = []
+    if not world.cloud.faults:
+        world.slurm.hurry()  # after six rounds the job is held until somebody releases it
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -74,5 +87,13 @@ SCENARIOS = {
         Scenario(name="gang", begin=_gang),
         Scenario(name="cancelled", begin=_cancelled, act=_cancel_while_booting),
         Scenario(name="sold-out", begin=_nothing_to_buy),
+        Scenario(
+            name="sold-out-for-an-hour",
+            begin=_sold_out_for_an_hour,
+            act=_capacity_after_an_hour,
+            check=too_many_resumes,
+            kind=Kind(speed=150.0),
+            limit=9000.0,
+        ),
     )
 }
