@@ -77,6 +77,8 @@ class World:
     """Job → the leases whose machines know one another for it."""
     to_hold: dict[int, str] = field(default_factory=dict)
     """Job → why it is held as soon as Slurm has requeued it."""
+    homeless: dict[str, datetime] = field(default_factory=dict)
+    """Lease id → since when no home can be brought to its machine."""
     registering: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when slurmctld first answered after its slurmd was started."""
     listings: "Listings" = field(default_factory=lambda: Listings())

@@ -151,9 +151,6 @@ class RemoteSlurm:
     def hold(self, job_id: int) -> None:
         self._do("hold", job_id)
 
-    def notify(self, job_id: int, text: str) -> None:
-        self._do("notify", job_id, text)
-
     def cancel(self, job_id: int) -> None:
         self._do("cancel", job_id)
 

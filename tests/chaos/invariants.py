@@ -75,7 +75,9 @@ def _charges(world: World, ledger: list[Lease], verdict: Verdict) -> None:
         bill = billed.get(lease.label or "", Decimal(0))
         if start is None or (end is None and lease.state not in LIVING):
             if bill > 0 or start is not None:
-                verdict.lost.append(f"lease {lease.id}: the provider bills {bill} USD, and the ledger has no usage of it")
+                verdict.lost.append(
+                    f"lease {lease.id}: the provider bills {bill} USD, and the ledger has no usage of it"
+                )
             continue
         ours = bounds(start, end, now, _GRANULARITY)
         # The provider's bill has more digits than ours, whose bounds are rounded outwards.

@@ -172,7 +172,11 @@ class Machines:
 
     def _overlay(self, machine: Machine, script: str) -> dict[str, str]:
         machine.overlay_key = machine.overlay_key or base64.b64encode(secrets.token_bytes(32)).decode()
-        return {"public_key": machine.overlay_key}
+        return {"public_key": machine.overlay_key, "listen_port": "51820"}
+
+    def _peers_met(self, machine: Machine, script: str) -> dict[str, str]:
+        met = [other.overlay_key for other in self.all.values() if other.on and other.overlay_key is not None]
+        return {"met": " ".join(key for key in met if key in script)}
 
     def _overlay_up(self, machine: Machine, script: str) -> dict[str, str]:
         if self.overlay_node(machine) is None:

@@ -21,6 +21,8 @@ from broker.core.nodes import Node
 from broker.slurm import hostlist
 
 _SHIM = Path(__file__).parents[2] / "slurm_plugins" / "shim.py"
+_WAITS_LONGER = 120.0
+"""LIMIT of the waiter: so long after ResumeTimeout."""
 _ENDED = frozenset({"COMPLETED", "CANCELLED", "NODE_FAIL"})
 
 
@@ -62,7 +64,9 @@ class SlurmJob:
     nodes: tuple[str, ...] = ()
     admin_comment: str = ""
     waiter: int | None = None
-    """The FIFO that its PrologSlurmctld reads."""
+    """The FIFO that its PrologSlurmctld reads. Slurm lets one of a requeued job wait on, and starts the job nowhere
+    before it has ended."""
+    waits_since: float = 0.0
     let_go: bool = False
     runs: list[Run] = field(default_factory=list)
     ended: float | None = None
@@ -124,6 +128,7 @@ class Slurmctld:
         with self.lock:
             job = self.job_table[job_id]
             if job.state not in _ENDED:
+                self._kill_waiter(job)
                 self._leave_nodes(job)
                 job.state, job.ended = "CANCELLED", self._seconds()
 
@@ -191,10 +196,6 @@ class Slurmctld:
     def hold(self, job_id: int) -> None:
         with self.lock:
             self._pending(job_id).held = True
-
-    def notify(self, job_id: int, text: str) -> None:
-        with self.lock:
-            self._answer()
 
     def cancel(self, job_id: int) -> None:
         with self.lock:
@@ -289,7 +290,6 @@ class Slurmctld:
                 job.state, job.ended = "COMPLETED", now
 
     def _leave_nodes(self, job: SlurmJob) -> None:
-        self._kill_waiter(job)
         now = self._seconds()
         for name in job.nodes:
             node = self.node_table[name]
@@ -307,19 +307,29 @@ class Slurmctld:
         if job.batch:
             job.state, job.reason, job.begin = "PENDING", "BeginTime", self._seconds() + self.times.requeue
         else:
+            self._kill_waiter(job)
             job.state, job.ended = "NODE_FAIL", self._seconds()
 
     def _waiters(self, now: float) -> None:
         for job in self.job_table.values():
-            if job.state != "CONFIGURING" or job.let_go:
-                continue
             if job.waiter is None:
-                self._start_waiter(job)
+                if job.state == "CONFIGURING" and not job.let_go:
+                    self._start_waiter(job)
                 continue
+            words = ""
             with contextlib.suppress(BlockingIOError):
-                if os.read(job.waiter, 100).startswith(b"start"):
-                    job.let_go = True
-                    self._end_waiter(job)
+                words = os.read(job.waiter, 4000).decode()
+            configuring = job.state == "CONFIGURING"
+            if words:
+                self._end_waiter(job)
+                if words.startswith("end"):
+                    self.scancel(job.id)
+                # Exit 0 also after `gone`: of a job that is about to start, that would let it go.
+                job.let_go = configuring and job.state == "CONFIGURING"
+            elif now - job.waits_since > self.times.resume_timeout + _WAITS_LONGER:
+                self._end_waiter(job)
+                if configuring:
+                    self._requeue(job)
 
     def _files(self, job: SlurmJob) -> tuple[Path, Path]:
         folder = self._spool / "jobs"
@@ -335,7 +345,7 @@ class Slurmctld:
         )  # its age must be told by the world's clock before anybody sees it
         os.mkfifo(fresh)
         os.utime(fresh, (self._seconds(), self._seconds()))
-        job.waiter = os.open(fresh, os.O_RDWR | os.O_NONBLOCK)
+        job.waiter, job.waits_since = os.open(fresh, os.O_RDWR | os.O_NONBLOCK), self._seconds()
         fresh.rename(fifo)
         hidden = file.with_name(f".tmp-{job.id}")
         nodes = hostlist.fold(job.nodes)
@@ -403,7 +413,7 @@ class Slurmctld:
         woken: list[str] = []
         jobs: list[dict[str, object]] = []
         for job in self.job_table.values():
-            if job.state != "PENDING" or job.held or job.begin > now:
+            if job.state != "PENDING" or job.held or job.begin > now or job.waiter is not None:
                 continue
             free = [n for n in self.node_table.values() if n.job is None and not n.down and n.power != "stopping"]
             free.sort(key=lambda node: (node.power != "on", node.power != "waking"))
