@@ -12,7 +12,6 @@ import logging
 import multiprocessing
 import random
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -48,6 +47,8 @@ class Result:
     seconds: float
     verdict: Verdict
     recoveries: list[float]
+    undisturbed: list[float]
+    """Those of them in which no further daemon died."""
     folder: Path
     never_in_hand: int = 0
     notes: list[str] = field(default_factory=list)
@@ -82,6 +83,7 @@ def run_world(seed: int, deaths: int, speed: float) -> Result:
             seconds=world.pace.seconds() - began,
             verdict=verdict,
             recoveries=[debt.settled_at - debt.at for debt in world.watch.debts if debt.settled_at is not None],
+            undisturbed=_undisturbed(world),
             never_in_hand=sum(debt.settled_at is None for debt in world.watch.debts),
             notes=notes,
             folder=folder,
@@ -91,6 +93,14 @@ def run_world(seed: int, deaths: int, speed: float) -> Result:
     if not result.wrong():
         shutil.rmtree(folder)
     return result
+
+
+def _undisturbed(world: World) -> list[float]:
+    return [
+        debt.settled_at - debt.at
+        for debt in world.watch.debts
+        if debt.settled_at is not None and not any(debt.at < death <= debt.settled_at for death in world.deaths)
+    ]
 
 
 def _play(world: World, story: Story, seed: int, write) -> None:  # type: ignore[no-untyped-def]
@@ -168,7 +178,6 @@ def _progress(result: Result, deaths: int, wanted: int) -> None:
 
 
 def _figures(results: Sequence[Result], seed: int, took: float) -> dict[str, object]:
-    recoveries = sorted(value for result in results for value in result.recoveries)
     jobs: Counter[str] = sum((result.jobs for result in results), Counter())
     died_in: Counter[str] = sum((result.died_in for result in results), Counter())
     deaths = sum(result.deaths for result in results)
@@ -183,12 +192,8 @@ def _figures(results: Sequence[Result], seed: int, took: float) -> dict[str, obj
         "leaked": sum(len(result.verdict.leaked) for result in results),
         "doubled": sum(len(result.verdict.doubled) for result in results),
         "lost": sum(len(result.verdict.lost) + len(result.notes) + result.never_in_hand for result in results),
-        "recovery_seconds": {
-            "p50": round(_share(recoveries, 0.5), 1),
-            "p95": round(_share(recoveries, 0.95), 1),
-            "max": round(max(recoveries, default=0.0), 1),
-            "mean": round(statistics.fmean(recoveries), 1) if recoveries else 0.0,
-        },
+        "recovery_seconds": _spread([value for result in results for value in result.recoveries]),
+        "recovery_seconds_undisturbed": _spread([value for result in results for value in result.undisturbed]),
         "died_in": dict(died_in.most_common()) | {"any moment": deaths - sum(died_in.values())},
         "world_hours": round(sum(result.seconds for result in results) / 3600, 1),
         "wall_seconds": round(took),
@@ -196,20 +201,26 @@ def _figures(results: Sequence[Result], seed: int, took: float) -> dict[str, obj
     }
 
 
-def _share(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values) or [0.0]
+    return {
+        "count": len(values),
+        "p50": round(ordered[len(ordered) // 2], 1),
+        "p95": round(ordered[int(len(ordered) * 0.95)], 1),
+        "max": round(ordered[-1], 1),
+    }
 
 
 def _table(results: Sequence[Result], seed: int, took: float) -> None:
     say("")
     for name, value in _figures(results, seed, took).items():
         shown = ", ".join(f"{key.lower()} {one}" for key, one in value.items()) if isinstance(value, dict) else value
-        say(f"{name.replace('_', ' '):16} {shown}")
+        say(f"{name.replace('_', ' '):30} {shown}")
     say(
         "Recovery, in seconds of the worlds' clock: from a death until a successor serves, has taken every wish that lay"
     )
     say("there, has settled every purchase that was under way, and has every machine that costs money in its ledger.")
-    say("Deaths in between count into it.")
+    say("Undisturbed: no further daemon died meanwhile.")
 
 
 if __name__ == "__main__":

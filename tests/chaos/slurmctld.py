@@ -367,11 +367,20 @@ class Slurmctld:
 
     def _registrations(self, now: float) -> None:
         for node in self.node_table.values():
-            if node.power in {"waking", "on"} and self._machines.behind(node.name) is not None:
+            machine = self._machines.behind(node.name) if node.power in {"waking", "on"} else None
+            if machine is not None:
                 node.seen = now
+                self._end_strays(machine)
                 if node.power == "waking":
                     node.power, node.since, node.idle_since = "on", now, now
                 node.down = False
+
+    def _end_strays(self, machine: Machine) -> None:
+        """A slurmd that registers says what runs there; what should not is ended."""
+        for job in self.job_table.values():
+            for run in job.runs:
+                if machine in run.alive and not (job.state == "RUNNING" and run is job.runs[-1]):
+                    run.alive.discard(machine)
 
     def _timeouts(self, now: float) -> None:
         late = [
