@@ -60,9 +60,11 @@ def chain(scenario: Scenario, zygote: Zygote) -> Outcome:
         died = frozenset((effect.label, effect.phase) for effect in world.effects() if effect.died)
         return Cut(spared=died)
 
-    # With dozens of deaths on the way a machine must be allowed to take its time.
-    times = replace(scenario.kind.times, resume_timeout=20_000)
-    patient = replace(scenario, kind=replace(scenario.kind, times=times, boot_timeout=1_000), limit=20_000)
+    kind = scenario.kind
+    if scenario.patient:
+        # With dozens of deaths on the way a machine must be allowed to take its time.
+        kind = replace(kind, times=replace(kind.times, resume_timeout=20_000), boot_timeout=1_000)
+    patient = replace(scenario, kind=kind, limit=20_000)
     return _run(f"{scenario.name}, chain", patient, zygote, Cut(spared=frozenset()), next_cut)
 
 

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chaos.invariants import too_many_resumes
+from chaos.slurmctld import Times
 from chaos.world import USUAL, Kind, World
+
+from broker.core.leases import LeaseState
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """`begin` sets the faults and submits; `act`, if any, is told of each round until the world is quiet.
 
-    `check`: sentences about what else must be true.
+    `check`: sentences about what else must be true. `patient`: a chain of deaths is given more time than ResumeTimeout.
     `limit`: seconds of the world's clock within which it must be quiet, deaths included.
     """
 
@@ -20,6 +23,7 @@ class Scenario:
     act: Callable[[World], None] = lambda world: None
     check: Callable[[World], list[str]] = lambda world: []
     kind: Kind = USUAL
+    patient: bool = True
     limit: float = 2400.0
 
 
@@ -40,9 +44,17 @@ def _answer_lost(world: World) -> None:
     world.slurm.submit()
 
 
-def _released_by_hand(world: World) -> None:
+def _machine_never_answers(world: World) -> None:
     world.fault({"kind": "ssh_never", "times": 1})
     world.slurm.submit()
+
+
+def _release_while_it_runs(world: World) -> None:
+    """An operator, once: the job runs again elsewhere."""
+    if world.slurm.job_table[1].state == "RUNNING" and len(world.slurm.job_table[1].runs) == 1:
+        for lease in world.watch.ledger():
+            if lease.state is LeaseState.READY:
+                world.release(lease.id)
 
 
 def _gang(world: World) -> None:
@@ -83,7 +95,14 @@ SCENARIOS = {
         Scenario(name="one-job", begin=_one_job),
         Scenario(name="third-offer", begin=_third_offer),
         Scenario(name="answer-lost", begin=_answer_lost),
-        Scenario(name="resume-timeout", begin=_released_by_hand),
+        Scenario(name="never-answers", begin=_machine_never_answers),
+        Scenario(
+            name="resume-timeout",
+            begin=_machine_never_answers,
+            kind=Kind(times=Times(resume_timeout=90.0), boot_timeout=10_000),
+            patient=False,
+        ),
+        Scenario(name="released", begin=_one_job, act=_release_while_it_runs),
         Scenario(name="gang", begin=_gang),
         Scenario(name="cancelled", begin=_cancelled, act=_cancel_while_booting),
         Scenario(name="sold-out", begin=_nothing_to_buy),

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import httpx
 from chaos.effects import Cut
 from chaos.machines import USERS, Machine
 from chaos.slurmctld import SlurmJob, Times
@@ -203,12 +202,6 @@ def _release(dice: random.Random, at: float) -> Happening:
         living = [lease for lease in world.watch.ledger() if lease.state in LIVING]
         if not living:
             return
-        lease = living[int(pick * len(living))]
-        transport = httpx.HTTPTransport(uds=str(world.folder / "run" / "api.sock"))
-        with httpx.Client(transport=transport, base_url="http://broker", timeout=2.0) as http:
-            try:
-                http.post(f"/api/v1/leases/{lease.id}/release", json={"reason": "chaos"})
-            except httpx.HTTPError:
-                return
+        world.release(living[int(pick * len(living))].id)
 
     return Happening(at=at, text="an operator releases a lease", deed=deed)

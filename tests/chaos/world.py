@@ -1,6 +1,7 @@
 """A site around one daemon: all that the daemon's death leaves alive, and the daemon's own files."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import uvicorn
 from chaos.daemon import Order
 from chaos.door import Door
@@ -129,6 +131,12 @@ class World:
             os.kill(self.pid, signal.SIGKILL)
             while self.is_alive():
                 time.sleep(0.002)
+
+    def release(self, lease_id: str) -> None:
+        """By the API, as `broker lease release` does. A daemon that is dead, or dies of it, is not asked again."""
+        transport = httpx.HTTPTransport(uds=str(self.folder / "run" / "api.sock"))
+        with contextlib.suppress(httpx.HTTPError), httpx.Client(transport=transport, timeout=2.0) as http:
+            http.post(f"http://broker/api/v1/leases/{lease_id}/release", json={"reason": "chaos"})
 
     def effects(self) -> list[Effect]:
         return read_journal(self.journal)
