@@ -26,6 +26,7 @@ from chaos.effects import Cut
 from chaos.invariants import Verdict, judge, too_many_resumes
 from chaos.story import Happening, Story, ends
 from chaos.world import SPEED, World
+from chaos.zygote import die_with_parent
 
 log = logging.getLogger("chaos")
 
@@ -155,7 +156,8 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
     results: list[Result] = []
     tasks = [(seed + number, size, wanted.speed) for number, size in enumerate(sizes)]
-    with ProcessPoolExecutor(wanted.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(wanted.workers, mp_context=spawn, initializer=die_with_parent) as pool:
         for result in pool.map(_run, tasks):
             results.append(result)
             _progress(result, sum(each.deaths for each in results), wanted.crashes)

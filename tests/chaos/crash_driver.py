@@ -22,7 +22,7 @@ from chaos.effects import Cut
 from chaos.invariants import judge
 from chaos.scenarios import SCENARIOS, Scenario
 from chaos.world import World
-from chaos.zygote import Zygote
+from chaos.zygote import Zygote, die_with_parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,8 @@ def main(argv: list[str]) -> int:
         else:
             tasks += [(name, cut) for cut in cuts(SCENARIOS[name], own_zygote(), wanted.mode == "every")]
     outcomes = []
-    with ProcessPoolExecutor(wanted.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(wanted.workers, mp_context=spawn, initializer=die_with_parent) as pool:
         for outcome in pool.map(_work, tasks):
             outcomes.append(outcome)
             _say(outcome)

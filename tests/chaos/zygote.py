@@ -51,7 +51,7 @@ class Zygote:
 
 
 def main() -> None:
-    _die_with_parent()
+    die_with_parent()
     ours = Connection(int(sys.argv[1]))
     ended: set[int] = set()
     with contextlib.suppress(EOFError):
@@ -71,7 +71,7 @@ def _fork(order: Order, ours: Connection) -> int:
     if pid:
         return pid
     try:
-        _die_with_parent()
+        die_with_parent()
         ours.close()
         live(order)
     except BaseException as exc:
@@ -81,7 +81,8 @@ def _fork(order: Order, ours: Connection) -> int:
     os._exit(0)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """When whoever started this process is gone, this process is, too."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
