@@ -126,7 +126,9 @@ class LambdaProvider:
     def delete(self, instance_id: str) -> None:
         data = self._call("POST", "/instance-operations/terminate", json={"instance_ids": [instance_id]})
         rows = data.get("terminated_instances") if isinstance(data, dict) else None
-        if not isinstance(rows, list) or not any(isinstance(row, dict) and row.get("id") == instance_id for row in rows):
+        if not isinstance(rows, list) or not any(
+            isinstance(row, dict) and row.get("id") == instance_id for row in rows
+        ):
             # A page of a proxy is no word of the provider's: whoever believes it believes the machine's end, too.
             raise ProviderUnavailable(f"{self.name}: terminate answered without naming instance {instance_id}")
 

@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from broker.core.demand import Job
 from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.leases import Lease, LeaseState
 from broker.core.living import HeldJob, KeptMachine, LivingWord, from_text, to_text
-from broker.core.usage import UsageEvent, UsageKind
-from broker.db import jobs, leases, usage
+from broker.db import jobs, leases
 from broker.db.engine import reading
 from broker.reconcile.driver import Task
-from broker.reconcile.world import World
 from broker.slurm.base import SlurmClient
 
 # The node's dead-man timer and the reaper leave a running job alone for its time limit and this long after it.

@@ -24,7 +24,7 @@ from broker.app import Outside, build
 from broker.config import load
 from broker.core.demand import Job
 from broker.core.nodes import Node
-from broker.daemon import serve
+from broker.daemon import live as run
 from broker.privileged.client import Export, HomeExport, Hub, Peer
 from broker.providers.lambda_cloud import LambdaProvider
 from broker.provisioning.base import Shell, Step, StepResult, Upload
@@ -73,7 +73,7 @@ def live(order: Order) -> None:
             replace(outside, providers=providers),
             lambda activity: _adapt(activity, order.pace, effects),
         )
-    serve(app)
+    run(app, None)
 
 
 def _adapt(activity: Activity, pace: Pace, effects: Effects) -> Activity:
