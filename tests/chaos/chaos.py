@@ -8,7 +8,6 @@ Worlds of D deaths each, one after another in W processes, until N daemons have 
 
 import argparse
 import json
-import logging
 import multiprocessing
 import random
 import shutil
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,6 @@ from chaos.invariants import Verdict, judge, too_many_resumes
 from chaos.story import Happening, Story, ends
 from chaos.world import SPEED, World
 from chaos.zygote import die_with_parent
-
-log = logging.getLogger("chaos")
 
 _PEACE = 12_000.0
 """Seconds of the world's clock to come to rest: a credential whose quota was full is left alone for an hour."""
@@ -104,7 +101,7 @@ def _undisturbed(world: World) -> list[float]:
     ]
 
 
-def _play(world: World, story: Story, seed: int, write) -> None:  # type: ignore[no-untyped-def]
+def _play(world: World, story: Story, seed: int, write: Callable[[str], object]) -> None:
     began = world.pace.seconds()
     to_come: list[Happening] = list(reversed(story.happenings))
     how = ends(seed)

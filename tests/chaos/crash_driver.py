@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +68,7 @@ def chain(scenario: Scenario, zygote: Zygote) -> Outcome:
     return _run(f"{scenario.name}, chain", patient, zygote, Cut(spared=frozenset()), next_cut)
 
 
-def _run(name, scenario, zygote, first, next_cut) -> Outcome:  # type: ignore[no-untyped-def]
+def _run(name: str, scenario: Scenario, zygote: Zygote, first: Cut, next_cut: Callable[[World], Cut]) -> Outcome:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     world = World(folder, zygote, scenario.kind)
     began = world.pace.seconds()
