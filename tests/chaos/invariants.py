@@ -38,6 +38,7 @@ def judge(world: World) -> Verdict:
     ledger = world.watch.ledger()
     verdict.doubled.extend(world.watch.doubled)
     verdict.doubled.extend(world.slurm.wrong)
+    verdict.lost.extend(world.gave_up)
     _machines(world, ledger, verdict)
     _charges(world, ledger, verdict)
     _remains(world, verdict)
@@ -104,8 +105,13 @@ def _remains(world: World, verdict: Verdict) -> None:
 def _jobs(world: World, verdict: Verdict) -> None:
     for job in world.slurm.job_table.values():
         finished = [run for run in job.runs if run.finished_at is not None]
-        if len(finished) > 1:
-            verdict.doubled.append(f"job {job.id} finished {len(finished)} times")
+        if sum(not run.is_stray for run in finished) > 1:
+            verdict.doubled.append(f"job {job.id} finished more than once")
+        for run in finished:
+            # A node that Slurm took for dead may finish its work before the job runs again (Slurm runs a requeued job at
+            # least once); never while it does.
+            if any(later.number > run.number and later.started < (run.finished_at or 0.0) for later in job.runs):
+                verdict.doubled.append(f"job {job.id}: run {run.number} went on while the next one worked")
         if job.state == "COMPLETED" and not finished:
             verdict.lost.append(f"job {job.id} is said to have ended, and never did")
         if job.state not in {"COMPLETED", "CANCELLED"} and (job.batch or job.state != "NODE_FAIL"):

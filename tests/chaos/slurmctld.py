@@ -46,6 +46,8 @@ class Run:
     started: float
     alive: set[Machine]
     finished_at: float | None = None
+    is_stray: bool = False
+    """Slurm took the job away from it before it had finished."""
 
 
 @dataclass
@@ -171,6 +173,7 @@ class Slurmctld:
     def power_down_force(self, names: list[str], reason: str) -> None:
         with self.lock:
             self._answer()
+            self._ends(self._seconds())  # what has ended is not requeued
             for name in names:
                 node = self.node_table[name]
                 if node.power == "stopping" or (node.power == "off" and not node.down):
@@ -303,6 +306,8 @@ class Slurmctld:
 
     def _requeue(self, job: SlurmJob) -> None:
         self._leave_nodes(job)
+        if job.runs and job.state == "RUNNING":
+            job.runs[-1].is_stray = job.runs[-1].finished_at is None
         job.nodes, job.let_go = (), False
         if job.batch:
             job.state, job.reason, job.begin = "PENDING", "BeginTime", self._seconds() + self.times.requeue

@@ -93,6 +93,8 @@ class World:
         self.started_at = 0.0
         self.deaths: list[float] = []
         """When each daemon was gone."""
+        self.gave_up: list[str] = []
+        """Sentences about daemons that nobody killed."""
         self.watch = Watch(self)
         self._stopping = threading.Event()
         self.failure: BaseException | None = None
@@ -118,7 +120,9 @@ class World:
     def is_alive(self) -> bool:
         if self.pid is None:
             return False
-        if self._zygote.gone(self.pid):
+        if (how := self._zygote.ended(self.pid)) is not None:
+            if how != -signal.SIGKILL:
+                self.gave_up.append(f"the daemon {self.pid} ended by itself with {how}: see the end of its log")
             self.pid = None
             self.deaths.append(self.pace.seconds())
             self.watch.died()
@@ -178,7 +182,7 @@ class World:
     def close(self) -> None:
         if self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)
-            while not self._zygote.gone(self.pid):
+            while self._zygote.ended(self.pid) is None:
                 time.sleep(0.002)
             self.pid = None
         self._stopping.set()

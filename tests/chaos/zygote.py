@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Zygote:
-    """The parent's side. `spawn` starts a daemon, `gone` says whether it has ended."""
+    """The parent's side. `spawn` starts a daemon, `ended` says how it ended."""
 
     def __init__(self) -> None:
         self._ours, theirs = Pipe()
@@ -40,10 +40,12 @@ class Zygote:
             self._ours.send(order)
             return int(self._ours.recv())
 
-    def gone(self, pid: int) -> bool:
+    def ended(self, pid: int) -> int | None:
+        """How it ended, as `os.waitstatus_to_exitcode` says it; None: it has not."""
         with self._lock:
             self._ours.send(pid)
-            return bool(self._ours.recv())
+            ended: int | None = self._ours.recv()
+            return ended
 
     def close(self) -> None:
         self._ours.close()
@@ -53,17 +55,19 @@ class Zygote:
 def main() -> None:
     die_with_parent()
     ours = Connection(int(sys.argv[1]))
-    ended: set[int] = set()
+    ended: dict[int, int] = {}
     with contextlib.suppress(EOFError):
         while True:
             said = ours.recv()
             if isinstance(said, Order):
-                ours.send(_fork(said, ours))
+                pid = _fork(said, ours)
+                ended.pop(pid, None)  # pids come again
+                ours.send(pid)
                 continue
             with contextlib.suppress(ChildProcessError):
-                while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
-                    ended.add(pid)
-            ours.send(said in ended)
+                while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                    ended[found[0]] = os.waitstatus_to_exitcode(found[1])
+            ours.send(ended.get(said))
 
 
 def _fork(order: Order, ours: Connection) -> int:
