@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint clean packages
+.PHONY: help demo test chaos bench lint clean packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: $(STAMP) ## format, style, types
 
 test: lint ## every check of a submission
 	@$(VENV)/bin/pytest --numprocesses=3 --dist=loadfile
+
+chaos: $(STAMP) ## the daemon dies N times at random (N=100); SEED=… plays the same again; says what leaked, doubled, was lost
+	@PYTHONPATH=tests $(PY) -m chaos.chaos --crashes $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 bench: $(STAMP) ## what the hot paths cost, beside a baseline in the same run
 	@$(PY) tests/bench/bench.py

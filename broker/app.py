@@ -1,5 +1,6 @@
 """Composition root: settings in, wired parts out. The one module that knows all the others."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,9 +20,11 @@ from broker.db.engine import connect, prepare, reading
 from broker.db.owner import Owner, own
 from broker.metrics.metrics import CONTENT_TYPE, Metrics
 from broker.metrics.tail import Tail
-from broker.privileged.client import PrivilegedClient
+from broker.privileged.client import AsUserDomain, NetDomain, PrivilegedClient
 from broker.providers.base import Provider
+from broker.providers.http import Hear
 from broker.providers.registry import make_providers
+from broker.provisioning.base import OpenShell
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
@@ -30,9 +33,10 @@ from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, 
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
 from broker.reconcile.sweep import Sweep
-from broker.reconcile.world import Site, World
+from broker.reconcile.world import Listings, Site, World
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
+from broker.slurm.base import SlurmClient
 from broker.slurm.client import CommandClient
 from broker.slurm.directives import read
 from broker.slurm.for_nodes import node_needs
@@ -53,27 +57,47 @@ class App:
     socket: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """Whom the daemon speaks to. `ticks`: seconds that only ever grow, at the pace of the clock."""
+
+    providers: Mapping[str, Provider]
+    slurm: SlurmClient
+    net: NetDomain
+    as_user: AsUserDomain
+    open_shell: OpenShell
+    ticks: Callable[[], float] = time.monotonic
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
-    """Wire the daemon. ConfigError: something the configuration names is missing on this machine."""
+def build(
+    settings: Settings,
+    clock: Callable[[], datetime] = utc_now,
+    outside: Outside | None = None,
+    adapt: Callable[[Activity], Activity] = lambda activity: activity,
+) -> App:
+    """Wire the daemon. ConfigError: something the configuration names is missing on this machine.
+
+    The crash driver (`tests/chaos/`) puts a world of its own `outside`, and sees each activity before it is started.
+    """
     state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
     engine = connect(settings.site.ledger, settings.site.database_password)
     owner = _own(engine)
     prepare(engine)
     _refuse_lost_ledger(engine, state / "leases")
     metrics = Metrics(__version__)
-    adapters = make_providers(settings.providers, clock, metrics.hear)
-    providers = {name: metrics.counting(adapter) for name, adapter in adapters.items()}
+    outside = outside or outside_of(settings, clock, metrics.hear)
+    providers = {name: metrics.counting(adapter) for name, adapter in outside.providers.items()}
     driver: Driver | None = None
 
     def nudge() -> None:
         if driver is not None:
             driver.nudge()
 
-    bare = make_world(settings, engine, providers, clock)
+    bare = make_world(settings, engine, replace(outside, providers=providers), clock)
     site, slurm = bare.site, bare.slurm
     living = Living(
         path=state / "living.json",
@@ -93,7 +117,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
         metrics.intent,
     )
     tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
-    driver = Driver(_activities(world, intents, living, tail, owner), clock, done=metrics.done)
+    driver = Driver(map(adapt, _activities(world, intents, living, tail, owner)), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -118,14 +142,23 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     )
 
 
-def make_world(
-    settings: Settings, engine: Engine, providers: Mapping[str, Provider], clock: Callable[[], datetime]
-) -> World:
+def outside_of(settings: Settings, clock: Callable[[], datetime], hear: Hear = lambda exchange: None) -> Outside:
+    """What the configuration names: providers (`hear` is told of each call), slurmctld, the privileged domains, SSH."""
+    run = settings.site.run_dir
+    return Outside(
+        providers=make_providers(settings.providers, clock, hear),
+        slurm=CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s),
+        net=PrivilegedClient(run / "net.sock"),
+        as_user=PrivilegedClient(run / "as-user.sock"),
+        open_shell=open_shell,
+    )
+
+
+def make_world(settings: Settings, engine: Engine, outside: Outside, clock: Callable[[], datetime]) -> World:
     """What the activities work with, as yet without ears. ConfigError: something the configuration names is missing here."""
-    state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
+    state, spool = settings.site.state_dir, settings.site.spool_dir
     key_file, public_key = client_key(state / "ssh")
     bundle = find_bundle(settings.node.bundle_dir)
-    net = PrivilegedClient(run / "net.sock")
     site = Site(
         cluster=settings.site.cluster,
         shapes={shape.name: shape for shape in settings.shapes},
@@ -145,14 +178,15 @@ def make_world(
     return World(
         site=site,
         engine=engine,
-        providers=providers,
-        slurm=CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s),
-        net=net,
-        as_user=PrivilegedClient(run / "as-user.sock"),
-        open_shell=open_shell,
+        providers=outside.providers,
+        slurm=outside.slurm,
+        net=outside.net,
+        as_user=outside.as_user,
+        open_shell=outside.open_shell,
         clock=clock,
         started_at=clock(),
-        join_plan=_join_planner(settings, site, bundle, net),
+        join_plan=_join_planner(settings, site, bundle, outside.net),
+        listings=Listings(ticks=outside.ticks),
     )
 
 
@@ -213,7 +247,7 @@ def _activities(world: World, intents: Intents, living: Living, tail: Tail, owne
     ]
 
 
-def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: PrivilegedClient) -> Callable[[Lease], JoinPlan]:
+def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: NetDomain) -> Callable[[Lease], JoinPlan]:
     export_host_key = _read("node.export_host_key", settings.node.export_host_key).decode().strip()
     needs = node_needs(read(read_inlined(settings.slurm.conf).text))
     munge_key = _read("node.munge_key", settings.node.munge_key)

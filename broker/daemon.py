@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from broker.api.server import ApiServer
-from broker.app import build
+from broker.app import App, build
 from broker.config import load
 from broker.metrics.serve import serve
 
@@ -25,11 +25,15 @@ def run(config_path: Path) -> None:
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # a booting sshd refuses us many times; we say it once
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = load(config_path)
-    app = build(settings)
+    live(build(settings), settings.site.metrics_listen)
+
+
+def live(app: App, metrics_listen: tuple[str, int] | None) -> None:
+    """Run the wired parts until SIGTERM or SIGINT, then stop them in order."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    stop_metrics = serve(app.metrics, *settings.site.metrics_listen) if settings.site.metrics_listen else None
+    stop_metrics = serve(app.metrics, *metrics_listen) if metrics_listen else None
     server = ApiServer(app.api, app.socket)
     server.start()
     app.driver.start()

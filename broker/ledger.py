@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from broker.app import make_world, utc_now
+from broker.app import make_world, outside_of, utc_now
 from broker.config import load
 from broker.core.errors import BrokerError, Refused
 from broker.db import leases
@@ -18,7 +18,6 @@ from broker.db.backup import Backup, dump, has_ledger, read
 from broker.db.backup import load as load_backup
 from broker.db.engine import connect, current_revision, reading
 from broker.db.owner import own
-from broker.providers.registry import make_providers
 from broker.provisioning.ssh import host_key_at
 from broker.reconcile.adopt import ScanHostKey, Survey, settle, survey, take_strays_away
 from broker.reconcile.world import World
@@ -77,7 +76,7 @@ def restore(
     with _as_owner_of(settings.site.state_dir):
         engine = connect(settings.site.ledger, settings.site.database_password)
         try:
-            world = make_world(settings, engine, make_providers(settings.providers, clock), clock)
+            world = make_world(settings, engine, outside_of(settings, clock), clock)
             return bring_back(world, saved, force=force, dry_run=dry_run, copies=settings.site.state_dir, scan=scan)
         finally:
             engine.dispose()

@@ -182,6 +182,15 @@ def any_at_all(db: Connection) -> bool:
     return db.execute(select(leases.c.id).limit(1)).scalar() is not None
 
 
+def launched_at(db: Connection, lease: Lease) -> datetime:
+    """When the intent to buy was written: nothing was bought for it before. `created_at` if it never was."""
+    query = select(func.min(lease_events.c.at)).where(
+        lease_events.c.lease_id == lease.id, lease_events.c.became == LeaseState.LAUNCHING
+    )
+    at: datetime | None = db.execute(query).scalar_one()
+    return at or lease.created_at
+
+
 def count_living(db: Connection) -> int:
     """How many leases may still cost money."""
     return db.execute(select(func.count()).select_from(leases).where(leases.c.state.in_(list(LIVING)))).scalar_one()

@@ -68,14 +68,15 @@ class LambdaProvider:
         regions: frozenset[str] = frozenset(),
         pace: Pace = _PUBLISHED,
         sleep: Callable[[float], None] = time.sleep,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._http = http
         self._clock = clock
         self._regions = regions
-        self._calls = TokenBucket(1.0 if pace.calls is None else pace.calls)
+        self._calls = TokenBucket(1.0 if pace.calls is None else pace.calls, ticks)
         self._launch_interval = 12.0 if pace.creates is None else pace.creates
-        self._launches = TokenBucket(self._launch_interval)
+        self._launches = TokenBucket(self._launch_interval, ticks)
         self._sleep = sleep
         self._registered_key: str | None = None
 
@@ -123,7 +124,13 @@ class LambdaProvider:
         )
 
     def delete(self, instance_id: str) -> None:
-        self._call("POST", "/instance-operations/terminate", json={"instance_ids": [instance_id]})
+        data = self._call("POST", "/instance-operations/terminate", json={"instance_ids": [instance_id]})
+        rows = data.get("terminated_instances") if isinstance(data, dict) else None
+        if not isinstance(rows, list) or not any(
+            isinstance(row, dict) and row.get("id") == instance_id for row in rows
+        ):
+            # A page of a proxy is no word of the provider's: whoever believes it believes the machine's end, too.
+            raise ProviderUnavailable(f"{self.name}: terminate answered without naming instance {instance_id}")
 
     def instance(self, instance_id: str) -> Instance:
         row = self._call("GET", f"/instances/{instance_id}")

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from broker.core.demand import Job
@@ -23,12 +24,16 @@ from broker.reconcile.join import LAST_STEP
 from broker.reconcile.living import HOLDS, latest_end
 from broker.reconcile.nodes import run_on_node
 from broker.reconcile.world import World
+from broker.services import purchases
 from broker.slurm import hostlist
 
 log = logging.getLogger("broker.attend")
 
 # Homes brought at the same time for one job; more only wait for one another at broker-as-user.
 _AT_ONCE = 16
+_FIFO_ALONE = timedelta(minutes=1)
+# Shorter: a hub or an export that is away for a moment costs good machines. Longer: a job waits on a bad one.
+_HOMELESS = timedelta(minutes=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ def attend(world: World, waiting: WaitingJob) -> None:
             _dismiss(world, waiting)
             return
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-            list(pool.map(lambda lease: _bring_home(world, job, lease), missing))
+            list(pool.map(lambda lease: _try_home(world, job, lease), missing))
         at_home.update(lease.id for lease in missing)
         # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
         with reading(world.engine) as db:
@@ -79,6 +84,31 @@ def attend(world: World, waiting: WaitingJob) -> None:
     ready = {node for node, lease in held.items() if lease.state is LeaseState.READY and lease.id in at_home}
     if met and ready >= set(waiting.nodes):
         _let_go(world, waiting)
+
+
+def _try_home(world: World, job: Job, lease: Lease) -> None:
+    """A machine that no home can be brought to for a while is given back: its job would wait, and come back, for ever."""
+    try:
+        _bring_home(world, job, lease)
+    except (NodeUnreachable, StepFailed) as exc:
+        now = world.clock()
+        if now - world.homeless.setdefault(lease.id, now) >= _HOMELESS:
+            _give_up(world, lease, f"no home can be brought to the machine: {exc}", now)
+        raise
+    world.homeless.pop(lease.id, None)
+
+
+def _give_up(world: World, lease: Lease, reason: str, now: datetime) -> None:
+    with world.engine.begin() as db:
+        current = leases.get(db, lease.id)
+        if current.state is LeaseState.BOOTSTRAPPING:
+            purchases.abandon(db, current, reason, now)
+        else:
+            purchases.give_up(db, current, reason, now)
+    world.homeless.pop(lease.id, None)
+    if current.state is LeaseState.READY:
+        world.slurm.power_down_force([lease.node], f"broker: {reason}")
+    world.nudge()
 
 
 def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> bool:
@@ -106,6 +136,7 @@ def find_forgotten(world: World) -> Iterable[Task]:
     waiting = list(_waiting(world))
     if waiting:
         yield Task(key="jobs:forget", run=partial(forget_gone, world, waiting))
+    _remove_lone_fifos(world)
 
 
 def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
@@ -114,6 +145,19 @@ def forget_gone(world: World, waiting: list[WaitingJob]) -> None:
     for job in waiting:
         if job.id not in seen or seen[job.id].state != "CONFIGURING":
             _dismiss(world, job)
+
+
+def _remove_lone_fifos(world: World) -> None:
+    """Of waiters whose `.job` file we removed, and died before the other. A living waiter makes its FIFO a moment earlier."""
+    for fifo in world.site.jobs_folder.glob("[!.]*.fifo"):
+        with contextlib.suppress(FileNotFoundError):
+            made = datetime.fromtimestamp(fifo.stat().st_mtime, UTC)
+            if (
+                world.clock() - made > _FIFO_ALONE
+                and not fifo.with_suffix(".job").exists()
+                and not waiter.is_read(fifo)
+            ):
+                fifo.unlink()
 
 
 def _waiting(world: World) -> Iterable[WaitingJob]:

@@ -26,7 +26,6 @@ from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
 from broker.reconcile import refusals
 from broker.reconcile.driver import Task
-from broker.reconcile.living import may_have_been_reaped
 from broker.reconcile.world import World
 from broker.services import purchases
 
@@ -183,7 +182,9 @@ def _adopt(world: World, lease: Lease) -> None:
     found = next((i for i in provider.instances() if i.label == lease.label), None)
     if found is not None:
         log.info("lease_id=%s instance=%s adopted by label", lease.id, found.id)
-        _bought(world, lease, found, lease.state_since, "adopted by its label")
+        with reading(world.engine) as db:
+            launched = leases.launched_at(db, lease)
+        _bought(world, lease, found, launched, "adopted by its label")
         return
     since = max(lease.state_since, world.started_at)
     if now - since < timedelta(seconds=2 * provider.visibility_lag_seconds):
@@ -191,7 +192,7 @@ def _adopt(world: World, lease: Lease) -> None:
             leases.amend(db, lease, None, now, not_before=now + _LOOK_AGAIN)
         return
     with world.engine.begin() as db:
-        may_have_been_reaped(db, world, lease, now)
+        purchases.never_seen(db, lease, now)
         purchases.refused(db, lease, "the purchase never happened: no machine with its label", now)
     world.nudge()
 

@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from broker.core.demand import Job
 from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.leases import Lease, LeaseState
 from broker.core.living import HeldJob, KeptMachine, LivingWord, from_text, to_text
-from broker.core.usage import UsageEvent, UsageKind
-from broker.db import jobs, leases, usage
+from broker.db import jobs, leases
 from broker.db.engine import reading
 from broker.reconcile.driver import Task
-from broker.reconcile.world import World
 from broker.slurm.base import SlurmClient
 
 # The node's dead-man timer and the reaper leave a running job alone for its time limit and this long after it.
@@ -40,27 +38,6 @@ def latest_end(job: Job, now: datetime) -> datetime:
 def quiet(dead_man: timedelta) -> timedelta:
     """After so long a silence of ours the reaper acts: whoever has not renewed a node for so long has lost it anyway."""
     return 2 * dead_man
-
-
-def may_have_been_reaped(db: Connection, world: World, lease: Lease, now: datetime) -> None:
-    """A purchase in mid-air when we died, and its machine is not there now: if we were away for long enough, the reaper
-    (or a person, at the provider's console) may have ended it. Then its bill lies between nothing and all of the time.
-    """
-    away = world.started_at - lease.state_since
-    if away <= quiet(world.site.dead_man) or lease.price_per_hour is None or lease.currency is None:
-        return
-    for kind in UsageKind:
-        usage.record(
-            db,
-            UsageEvent(
-                lease_id=lease.id,
-                kind=kind,
-                not_before=lease.state_since,
-                not_after=now,
-                price_per_hour=lease.price_per_hour,
-                currency=lease.currency,
-            ),
-        )
 
 
 class Living:

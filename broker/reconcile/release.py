@@ -23,9 +23,9 @@ from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.provisioning.steps import drain_steps
 from broker.reconcile.driver import Task
-from broker.reconcile.living import may_have_been_reaped
 from broker.reconcile.nodes import run_on_node
 from broker.reconcile.world import World
+from broker.services import purchases
 
 log = logging.getLogger("broker.release")
 
@@ -114,7 +114,7 @@ def _look_for_instance(world: World, lease: Lease) -> Lease:
                     UsageEvent(
                         lease_id=lease.id,
                         kind=UsageKind.START,
-                        not_before=lease.created_at,
+                        not_before=leases.launched_at(db, lease),
                         not_after=now,
                         price_per_hour=found.price_per_hour or lease.price_per_hour,
                         currency=lease.currency,
@@ -123,7 +123,7 @@ def _look_for_instance(world: World, lease: Lease) -> Lease:
             return leases.amend(db, lease, f"found by its label: instance {found.id}", now, instance_id=found.id)
     with world.engine.begin() as db:
         if now - max(lease.state_since, world.started_at) > timedelta(seconds=2 * provider.visibility_lag_seconds):
-            may_have_been_reaped(db, world, lease, now)
+            purchases.never_seen(db, lease, now)
             return leases.move(
                 db, lease, LeaseState.RELEASED, "no machine with its label: nothing was bought", now, not_before=None
             )

@@ -11,12 +11,26 @@ def tell(jobs_folder: Path, job_id: int, words: str) -> bool:
     `start`: the job may start. `end` and a text: its user is told, and the job is cancelled. `gone`: Slurm has requeued
     the job; until its old waiter has ended, it would start it nowhere else.
     """
-    try:
-        writer = os.open(jobs_folder / f"{job_id}.fifo", os.O_WRONLY | os.O_NONBLOCK)
-    except OSError as exc:
-        if exc.errno in {errno.ENXIO, errno.ENOENT}:
-            return False
-        raise
+    writer = _open(jobs_folder / f"{job_id}.fifo")
+    if writer is None:
+        return False
     with os.fdopen(writer, "w") as line:
         line.write(" ".join(words.split()) + "\n")
     return True
+
+
+def is_read(fifo: Path) -> bool:
+    """Whether a waiter holds its FIFO open."""
+    writer = _open(fifo)
+    if writer is not None:
+        os.close(writer)
+    return writer is not None
+
+
+def _open(fifo: Path) -> int | None:
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in {errno.ENXIO, errno.ENOENT}:
+            return None
+        raise

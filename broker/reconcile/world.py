@@ -77,6 +77,8 @@ class World:
     """Job → the leases whose machines know one another for it."""
     to_hold: dict[int, str] = field(default_factory=dict)
     """Job → why it is held as soon as Slurm has requeued it."""
+    homeless: dict[str, datetime] = field(default_factory=dict)
+    """Lease id → since when no home can be brought to its machine."""
     registering: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when slurmctld first answered after its slurmd was started."""
     listings: "Listings" = field(default_factory=lambda: Listings())
@@ -104,8 +106,9 @@ class Listings:
     Too short: a provider with one call a second is used up by waiting nodes. Too long: their addresses are seen late.
     """
 
-    def __init__(self, seconds: float = 1.5) -> None:
+    def __init__(self, seconds: float = 1.5, ticks: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
+        self._ticks = ticks
         self._seen: dict[str, tuple[float, list[Instance]]] = {}
         self._locks = Locks()
 
@@ -113,7 +116,7 @@ class Listings:
         """The instances of `provider`, at most that old. Raises what `Provider.instances` raises."""
         with self._locks.of(provider.name):
             at, rows = self._seen.get(provider.name, (float("-inf"), []))
-            if time.monotonic() - at > self._seconds:
+            if self._ticks() - at > self._seconds:
                 rows = provider.instances()
-                self._seen[provider.name] = (time.monotonic(), rows)
+                self._seen[provider.name] = (self._ticks(), rows)
             return rows

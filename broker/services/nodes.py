@@ -60,7 +60,8 @@ class Intents:
         """Carry out every intent that can be, oldest first; how many were. One that must wait blocks its nodes only."""
         done = 0
         waiting: set[str] = set()
-        for path in sorted(self._folder.glob("*.json")):
+        # Not `*.json`: pathlib would match the shim's `.tmp-*.json`, too, before it is written to its end.
+        for path in sorted(self._folder.glob("[!.]*.json")):
             try:
                 intent = parse_intent(path.name, path.read_text())
             except FileNotFoundError:

@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from broker.core.leases import Lease, LeaseState, new_lease_id
-from broker.db import leases
+from broker.core.usage import UsageEvent, UsageKind
+from broker.db import leases, usage
 
 log = logging.getLogger("broker.leases")
 
@@ -77,6 +78,27 @@ def refused(db: Connection, lease: Lease, reason: str, now: datetime, not_before
     ended = leases.move(db, lease, LeaseState.RELEASING, reason, now, fenced_at=now)
     ended = leases.move(db, ended, LeaseState.RELEASED, reason, now, not_before=None)
     return next_attempt(db, ended, now, not_before)
+
+
+def never_seen(db: Connection, lease: Lease, now: datetime) -> None:
+    """No machine was found for an intent to buy. One that ended before we looked (it vanished, or the reaper or a person
+    ended it while we were dead) is billed all the same: the ledger says that it lived from then until now, or not at all.
+    """
+    if lease.price_per_hour is None or lease.currency is None:
+        return
+    launched = leases.launched_at(db, lease)
+    for kind in (UsageKind.START, UsageKind.END):
+        usage.record(
+            db,
+            UsageEvent(
+                lease_id=lease.id,
+                kind=kind,
+                not_before=launched,
+                not_after=now,
+                price_per_hour=lease.price_per_hour,
+                currency=lease.currency,
+            ),
+        )
 
 
 def take_back(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:

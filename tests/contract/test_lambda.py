@@ -159,6 +159,12 @@ def test_an_unknown_status_is_data_and_a_terminated_instance_is_gone():
         provider((200, {"data": row | {"status": "terminated"}})).instance("x")
 
 
+@pytest.mark.parametrize("data", ["maintenance", {}, {"terminated_instances": [{"id": "another"}]}])
+def test_an_answer_that_does_not_name_the_machine_is_no_promise_to_end_it(data):
+    with pytest.raises(ProviderUnavailable, match="without naming instance x"):
+        provider((200, {"data": data})).delete("x")
+
+
 def test_ending_what_is_not_there_is_told_apart():
     with pytest.raises(InstanceNotFound):
         provider(error("ApiErrorInstanceNotFound", 404)).delete("x")

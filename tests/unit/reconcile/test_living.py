@@ -179,8 +179,8 @@ def test_the_word_is_whole_whenever_it_is_read_and_no_one_elses_to_read(said):
     assert said.path.stat().st_mode & 0o007 == 0
 
 
-@pytest.mark.parametrize(("away_s", "costs"), [(1900, True), (600, False)])
-def test_a_purchase_in_mid_air_that_is_gone_after_a_long_silence_may_have_cost_all_of_it(rig, away_s, costs):
+@pytest.mark.parametrize("away_s", [1900, 600])
+def test_a_purchase_in_mid_air_that_is_gone_after_a_silence_may_have_cost_all_of_it(rig, away_s):
     provider = rig.providers["lambda-a"]
     provider.fail_create, provider.lose_answers = [OutcomeUnknown("cut")], True
     lease = rig.ask()
@@ -194,11 +194,9 @@ def test_a_purchase_in_mid_air_that_is_gone_after_a_long_silence_may_have_cost_a
 
     with reading(rig.world.engine) as db:
         used = usage.of_lease(db, lease.id)
-    assert bool(used) == costs
-    if costs:
-        spent = bounds(used[UsageKind.START], used[UsageKind.END], rig.clock(), timedelta(minutes=1))
-        assert spent.low == 0
-        assert spent.high > lease_price(rig) * (rig.world.started_at - began) / timedelta(hours=1)
+    spent = bounds(used[UsageKind.START], used[UsageKind.END], rig.clock(), timedelta(minutes=1))
+    assert spent.low == 0
+    assert spent.high > lease_price(rig) * (rig.world.started_at - began) / timedelta(hours=1)
 
 
 def lease_price(rig):

@@ -194,6 +194,31 @@ def test_the_files_of_a_waiter_whose_job_was_cancelled_are_removed(rig, waiting)
     assert list(rig.world.site.jobs_folder.iterdir()) == []
 
 
+def test_a_machine_that_takes_no_home_is_given_back_and_its_job_requeued(rig, waiting):
+    rig.machines.machines["192.0.2.1"].failures["home_mount"] = (1, "sshfs: cannot be mounted")
+    lease = ready(rig)
+    began = rig.clock()
+    rig.until(lambda: rig.states()[0] == "released", 120)
+    assert (rig.clock() - began).total_seconds() >= 150
+    assert "no home can be brought" in rig.ledger()[0].reason
+    assert rig.slurm.power_downs[0][0] == (lease.node,)
+    assert rig.instances() == []
+    assert rig.as_user.exports() == []
+
+
+def test_a_fifo_alone_goes_once_it_is_old_and_nobody_reads_it(rig, waiting):
+    folder = rig.world.site.jobs_folder
+    (folder / "7.job").unlink()  # we died before the other file followed
+    os.mkfifo(folder / "8.fifo")
+    for name in ("7.fifo", "8.fifo"):
+        os.utime(folder / name, (rig.clock().timestamp(), rig.clock().timestamp()))
+    assert list(find_forgotten(rig.world)) == []
+    assert len(list(folder.iterdir())) == 2
+    rig.clock.pass_seconds(61)
+    assert list(find_forgotten(rig.world)) == []
+    assert [path.name for path in folder.iterdir()] == ["7.fifo"]
+
+
 def test_a_next_job_of_the_same_user_keeps_the_home_that_the_last_ones_end_would_take(rig, waiting):
     test_a_job_starts_only_when_its_home_is_there(rig, waiting)
     ran = rig.machines.machines["192.0.2.1"].ran

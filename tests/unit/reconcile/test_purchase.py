@@ -1,3 +1,4 @@
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,6 +15,7 @@ from broker.core.errors import (
 )
 from broker.core.leases import LeaseState
 from broker.core.offers import InstanceSpec
+from broker.core.usage import UsageKind, bounds
 from broker.db import leases, purchasing, usage
 from broker.reconcile import allot, launch, release
 
@@ -64,6 +66,38 @@ def test_a_purchase_that_never_happened_is_made_elsewhere_only_after_the_visibil
     while rig.states() != ["released", "requested"]:
         rig.step(allot, launch)
     assert (rig.clock() - began).total_seconds() >= 2 * rig.providers["lambda-a"].visibility_lag_seconds
+
+
+def test_a_machine_nobody_ever_saw_may_be_on_the_bill_so_the_ledger_bounds_what_it_cost(rig):
+    provider = rig.providers["lambda-a"]
+    provider.fail_create, provider.lose_answers = [OutcomeUnknown("timeout")], True
+    lease = rig.ask()
+    rig.step(allot, launch)
+    provider.vanish("lambda-a-1")
+    rig.until(lambda: rig.states()[0] == "released", 10)
+    with rig.world.engine.begin() as db:
+        used = usage.of_lease(db, lease.id)
+    cost = bounds(used[UsageKind.START], used[UsageKind.END], rig.clock(), timedelta(minutes=1))
+    assert cost.low == 0
+    assert cost.high >= Decimal("4.29") / 60
+
+
+def test_a_machine_adopted_late_is_charged_from_when_it_may_have_been_bought(rig):
+    provider = rig.providers["lambda-a"]
+    provider.fail_create, provider.lose_answers = [OutcomeUnknown("timeout")], True
+    create = provider.create
+
+    def slowly(spec):
+        rig.clock.pass_seconds(30)
+        return create(spec)
+
+    provider.create = slowly
+    lease = rig.ask()
+    rig.step(allot)
+    sent_at = rig.clock()
+    rig.until(lambda: rig.states() == ["bootstrapping"], 5)
+    with rig.world.engine.begin() as db:
+        assert usage.of_lease(db, lease.id)[UsageKind.START].not_before <= sent_at
 
 
 def test_a_crash_after_the_purchase_buys_nothing_twice(rig):

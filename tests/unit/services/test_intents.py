@@ -172,6 +172,12 @@ def test_a_file_that_is_no_intent_is_set_aside_and_the_next_one_done(folder, int
     assert len(ledger(engine)) == 1
 
 
+def test_a_file_the_shim_still_writes_is_left_alone(folder, intents, engine):
+    (folder / ".tmp-1-1-resume.json").write_text('{"version": 1, "ver')
+    assert intents.take() == 0
+    assert [path.name for path in folder.iterdir()] == [".tmp-1-1-resume.json"]
+
+
 def test_an_intent_names_its_nodes_one_by_one():
     body = {"version": 1, "verb": "suspend", "nodes": "h100-[1-2],h100-4", "at": 1, "resume": None}
     assert parse_intent("x.json", json.dumps(body)).nodes == ("h100-1", "h100-2", "h100-4")
