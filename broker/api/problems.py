@@ -20,6 +20,7 @@ _STATUS: tuple[tuple[type[errors.BrokerError], int], ...] = (
     (errors.Refused, 403),
     (errors.ConfigError, 400),
     (errors.SlurmUnavailable, 503),
+    (errors.LedgerUnavailable, 503),
     (errors.ProviderUnavailable, 503),
     (errors.RateLimited, 503),
     (errors.BrokerError, 409),

@@ -17,6 +17,10 @@ class NotFound(BrokerError):
     """There is no such job, node or lease."""
 
 
+class LedgerUnavailable(BrokerError):
+    """The database cannot be used now: nothing is bought or given back until it can."""
+
+
 class StaleLease(BrokerError):
     """Another worker moved this lease first: read it again."""
 

@@ -132,8 +132,9 @@ class Driver:
             running.health.last_error = None
             outcome = "ok"
         except BrokerError as exc:
+            if running.health.last_error != str(exc):  # it is tried again every second, and told once
+                log.warning("activity=%s failed: %s", name, exc)
             running.health.last_error = str(exc)
-            log.warning("activity=%s failed: %s", name, exc)
         except Exception as exc:  # the driver's loop is the one place that goes on after anything
             running.health.last_error = f"{type(exc).__name__}: {exc}"
             log.exception("activity=%s failed", name)
@@ -157,8 +158,9 @@ class Driver:
             outcome = "overtaken"
             log.debug("activity=%s task=%s was overtaken", name, task.key)
         except BrokerError as exc:
+            if health.task_errors.get(task.key) != str(exc):
+                log.warning("activity=%s task=%s failed: %s", name, task.key, exc)
             health.task_errors[task.key] = str(exc)
-            log.warning("activity=%s task=%s failed: %s", name, task.key, exc)
         except Exception as exc:
             health.task_errors[task.key] = f"{type(exc).__name__}: {exc}"
             log.exception("activity=%s task=%s failed", name, task.key)
