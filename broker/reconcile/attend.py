@@ -102,9 +102,7 @@ def _first_run_ended(world: World, waiting: WaitingJob, now_on: set[str]) -> boo
             # slurmd lives there and has ended the job's processes.
             ended &= _take_home_away(world, row)
         else:
-            lost.lose(
-                world, lease.id, f"Slurm lost the node, and job {waiting.id} runs again elsewhere"
-            )
+            lost.lose(world, lease.id, f"Slurm lost the node, and job {waiting.id} runs again elsewhere")
             ended = False
     return ended
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.leases import Lease, LeaseState
@@ -21,10 +21,11 @@ _RUNS = frozenset({"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED
 _RERUN_LIMIT = timedelta(minutes=5)
 
 
-def lose(world: World, lease_id: str, why: str, *, reachable: bool) -> None:
-    """The machine is lost: `why`. A ready one is on its way out, `reachable`: stopped in order first; a booting one is replaced.
+def lose(world: World, lease_id: str, why: str) -> None:
+    """The machine is lost: `why`. A ready one is on its way out, a booting one is replaced by the next offer.
 
-    In any other state nothing is done: it is on its way out already.
+    In any other state nothing is done: it is on its way out already. Not by way of `draining`, though it may still be
+    reachable: what ends a job's processes before the fence tells Slurm that the job is over, and then it never reruns.
     """
     now = world.clock()
     with world.engine.begin() as db:
@@ -32,7 +33,7 @@ def lose(world: World, lease_id: str, why: str, *, reachable: bool) -> None:
         if lease.state is LeaseState.BOOTSTRAPPING:
             purchases.abandon(db, lease, why, now)
         elif lease.state is LeaseState.READY:
-            leases.move(db, lease, LeaseState.DRAINING if reachable else LeaseState.RELEASING, f"{_MARK}{why}", now)
+            leases.move(db, lease, LeaseState.RELEASING, f"{_MARK}{why}", now)
         else:
             return
     log.error("lease_id=%s node=%s instance=%s lost: %s", lease.id, lease.node, lease.instance_id, why)
@@ -74,10 +75,12 @@ def rerun(world: World) -> None:
     seen = {job.id: job for job in world.slurm.jobs(set(world.reruns))}
     for job_id, since in list(world.reruns.items()):
         job = seen.get(job_id)
-        # Not by its reason: Slurm writes BeginTime only when it next looks at the job.
-        if job is not None and job.state == "PENDING" and not job.reason.startswith("JobHeld"):
+        # Not by its reason: Slurm writes BeginTime only when it next looks at the job. On its way from the lost node to
+        # pending it is NODE_FAIL or COMPLETING for a while.
+        pending = job is not None and job.state == "PENDING"
+        if job is not None and pending and not job.reason.startswith("JobHeld"):
             _start(world, job_id)
-        if job is None or job.state not in _RUNS or _too_long(since, now):
+        if job is None or pending or job.state == "CANCELLED" or now - since > _RERUN_LIMIT:
             world.reruns.pop(job_id, None)
 
 
@@ -90,7 +93,3 @@ def _start(world: World, job_id: int) -> None:
         log.info("job=%s is not started again at once: %s", job_id, exc)
         return
     log.info("job=%s runs again at once: its machine was lost", job_id)
-
-
-def _too_long(since: datetime, now: datetime) -> bool:
-    return now - since > _RERUN_LIMIT

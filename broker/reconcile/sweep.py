@@ -59,7 +59,7 @@ class Sweep:
             if lease.provider == provider.name and lease.instance_id is not None and lease.id in before:
                 found = known.get(lease.instance_id)
                 if found is not None and taken_away(found):
-                    lost.lose(self._world, lease.id, told(found), reachable=True)
+                    lost.lose(self._world, lease.id, told(found))
                 self._vanished(provider, lease, found is not None)
 
     def nodes(self) -> None:
@@ -144,4 +144,4 @@ class Sweep:
                         currency=lease.currency,
                     ),
                 )
-        lost.lose(self._world, lease.id, "the machine vanished at the provider", reachable=False)
+        lost.lose(self._world, lease.id, "the machine vanished at the provider")

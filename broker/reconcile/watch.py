@@ -56,9 +56,7 @@ class Watch:
         self._since[lease.id] = (sign, since)
         if sign is Sign.REFUSED:
             if now - since >= self._dead_after:
-                lost.lose(
-                    self._world, lease.id, f"no slurmd runs on the machine since {since:%H:%M:%S}", reachable=True
-                )
+                lost.lose(self._world, lease.id, f"no slurmd runs on the machine since {since:%H:%M:%S}")
         elif since < now:  # at the second silence
             self._silent(lease, since, now)
 
@@ -72,7 +70,7 @@ class Watch:
         for name, lease in names.items():
             if now - self._down.setdefault(name, now) >= self._dead_after:
                 why = f"Slurm holds the node for down: {down[name].reason or 'no reason given'}"
-                lost.lose(self._world, lease.id, why, reachable=True)
+                lost.lose(self._world, lease.id, why)
 
     def _silent(self, lease: Lease, since: datetime, now: datetime) -> None:
         provider = self._world.provider_of(lease)
@@ -83,17 +81,17 @@ class Watch:
             if found is None:
                 found = provider.instance(lease.instance_id or "")
         except InstanceNotFound:
-            lost.lose(self._world, lease.id, "the machine vanished at the provider", reachable=False)
+            lost.lose(self._world, lease.id, "the machine vanished at the provider")
             return
         except ProviderError as exc:
             # Then it may be we who are cut off from everything: the job may well be running, and its home waits for it.
             log.warning("node=%s is silent since %s and its provider cannot be asked: %s", lease.node, since, exc)
             return
         if taken_away(found):
-            lost.lose(self._world, lease.id, told(found), reachable=False)
+            lost.lose(self._world, lease.id, told(found))
         elif now - since >= self._lost_after:
             why = f"the machine did not answer for {round((now - since).total_seconds())} s (lost_after_s)"
-            lost.lose(self._world, lease.id, why, reachable=False)
+            lost.lose(self._world, lease.id, why)
 
 
 def taken_away(instance: Instance) -> bool:

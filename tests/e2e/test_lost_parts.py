@@ -114,7 +114,7 @@ def test_a_machine_that_vanishes_while_it_boots_is_followed_by_the_next_offer_be
     assert "Restarts=0" in story.sandbox.run("root", ["scontrol", "show", "job", str(job)]).stdout
 
 
-def test_a_machine_that_is_taken_away_with_notice_is_drained_and_the_job_runs_again(story):
+def test_a_machine_that_is_taken_away_with_notice_is_fenced_and_the_job_runs_again(story):
     job, lease = running(story, "notice.txt", *story.fresh(), count=60)
     story.sandbox.take_away(lease["instance_id"])
     reran(story, job, lease, "notice.txt", 120)
