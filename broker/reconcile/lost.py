@@ -57,6 +57,8 @@ def requeue(world: World, lease: Lease) -> None:
         taken = leases.holding(db, lease.node) is not None
     if node is not None and not taken and (node.state == "DOWN" or not node.flags & _POWERED_DOWN):
         hit = [job for job in world.slurm.jobs() if lease.node in job.nodes and job.state in _RUNS]
+        # Down first: powered down at once, its job would be COMPLETING until a machine answers that is fenced.
+        world.slurm.set_down([lease.node], f"broker: {lease.reason}")
         world.slurm.power_down_force([lease.node], f"broker: {lease.reason}")
         now = world.clock()
         world.reruns.update({job.id: now for job in hit if job.batch})
