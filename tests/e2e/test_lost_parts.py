@@ -10,7 +10,8 @@ pytestmark = pytest.mark.rig
 
 # Two lines a second, each with the run it belongs to: two runs that write at the same time show in the order.
 LINES = """run=$SLURM_RESTART_COUNT; [ -n "$run" ] || run=0
-for line in $(seq {count}); do echo "$run $(hostname) $line" >>{file}; sleep 0.5; done"""
+[ "$run" = 0 ] && count={count} || count=6
+for line in $(seq $count); do echo "$run $(hostname) $line" >>{file}; sleep 0.5; done"""
 SHIM = "/etc/slurm/broker"
 
 
@@ -95,8 +96,9 @@ def test_a_killed_slurmd_costs_the_machine_and_the_two_runs_never_interleave(sto
     assert told.index("no slurmd runs") < told.index("asked to end"), told
 
 
+@pytest.mark.slow
 def test_a_machine_that_vanishes_under_its_job_is_replaced(story):
-    job, lease = running(story, "vanish.txt", *story.fresh())
+    job, lease = running(story, "vanish.txt")
     story.sandbox.vanish(lease["instance_id"])
     reran(story, job, lease, "vanish.txt")
     assert "vanished at the provider" in events(story, lease)
@@ -114,13 +116,15 @@ def test_a_machine_that_vanishes_while_it_boots_is_followed_by_the_next_offer_be
     assert "Restarts=0" in story.sandbox.run("root", ["scontrol", "show", "job", str(job)]).stdout
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_taken_away_with_notice_is_fenced_and_the_job_runs_again(story):
-    job, lease = running(story, "notice.txt", *story.fresh(), count=60)
+    job, lease = running(story, "notice.txt", count=60)
     story.sandbox.take_away(lease["instance_id"])
     reran(story, job, lease, "notice.txt", 120)
     assert "takes the machine away (preempted)" in events(story, lease)
 
 
+@pytest.mark.slow
 def test_resume_fail_destroys_the_machine_and_the_name_can_be_used_again(story):
     story.sandbox.faults([{"kind": "ssh_never", "times": 1}])
     job, lease = booting(story)
@@ -144,6 +148,7 @@ def test_a_second_resume_buys_nothing_and_a_suspend_of_what_was_never_bought_bre
     assert story.broker("status").returncode == 0
 
 
+@pytest.mark.slow
 def test_half_written_calls_are_set_aside_and_told_and_the_others_go_on(story):
     spool = "/var/spool/broker/intents"
     script = (
@@ -209,6 +214,7 @@ def test_while_the_ledger_is_gone_nothing_is_bought_and_the_api_says_so(story):
     assert story.ends(job) == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_provider_that_is_down_for_a_release_is_asked_until_it_answers(story):
     job = story.submit(*story.fresh(), script="true")
     assert story.ends(job) == "COMPLETED"
@@ -249,8 +255,9 @@ def test_a_short_cut_under_a_job_costs_nothing(story):
     assert len(never_interleaved(story, "short.txt")) == 1
 
 
+@pytest.mark.slow
 def test_a_long_cut_is_fenced_and_the_job_runs_again_and_the_cut_machine_writes_nothing_when_it_is_back(story):
-    job, lease = running(story, "long.txt", *story.fresh(), count=30)
+    job, lease = running(story, "long.txt", count=60)
     story.sandbox.faults([{"kind": "error_500", "path": "/instance-operations/terminate"}])
     story.sandbox.cut(lease["address"])
     story.wait(lambda: any(x["id"] == lease["id"] and x["state"] == "releasing" for x in story.leases()), 60)
