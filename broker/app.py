@@ -160,9 +160,7 @@ def build(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     )
 
 
-def _activities(
-    world: World, intents: Intents, living: Living, tail: Tail, lost_after: timedelta
-) -> list[Activity]:
+def _activities(world: World, intents: Intents, living: Living, tail: Tail, lost_after: timedelta) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
     watch = Watch(world, lost_after)

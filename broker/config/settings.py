@@ -95,7 +95,7 @@ class NodeSettings:
     """
 
     ssh_user: str
-    lost_after_s: int
+    lost_after_s: int = 120
     dead_man_s: int
     bundle_dir: Path
     munge_key: Path

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from broker.core.errors import (
     CredentialsRefused,
+    LedgerUnavailable,
     NoCapacity,
     OutcomeUnknown,
     ProviderError,
@@ -128,7 +129,7 @@ class Metrics:
 
     def _bring_up_to_date(self) -> None:
         if self._read_on is not None:
-            with contextlib.suppress(SQLAlchemyError):  # broker_ledger_up says so
+            with contextlib.suppress(SQLAlchemyError, LedgerUnavailable):  # broker_ledger_up says so
                 self._read_on()
 
     def _counter(self, spec: Spec) -> Counter:

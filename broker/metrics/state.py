@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from broker.core.errors import LedgerUnavailable
 from broker.core.leases import LIVING, LeaseState
 from broker.db import leases, offers, purchasing
 from broker.db.engine import reading
@@ -39,7 +40,7 @@ class State(Collector):
         yield _family(catalogue.JOBS_WAITING, [((), sum(1 for _ in self._jobs_folder.glob("*.job")))])
         try:
             found = list(self._of_ledger())
-        except SQLAlchemyError:
+        except (SQLAlchemyError, LedgerUnavailable):
             # The rest is worth showing: a ledger that cannot be read is what the reader must learn of.
             yield _family(catalogue.LEDGER_UP, [((), 0)])
             return

@@ -132,7 +132,7 @@ def test_resume_fail_destroys_the_machine_and_the_name_can_be_used_again(story):
     story.wait(lambda: lease["instance_id"] not in story.sandbox.instances())
     assert "ResumeTimeout" in events(story, lease)
     story.sandbox.run("alice", ["scancel", str(job)])
-    story.wait(lambda: story.sandbox.nodes()[lease["node"]] == "idle~", 30)
+    story.wait(lambda: story.sandbox.nodes()[lease["node"]] == "idle~", 120)
     assert story.ends(story.submit("-w", lease["node"])) == "COMPLETED"
 
 
