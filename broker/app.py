@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -29,10 +31,24 @@ from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
 from broker.provisioning.ssh import open_shell
 from broker.provisioning.steps import JoinPlan
-from broker.reconcile import allot, attend, bootstrap, hand_back, join, launch, overlay, refresh_offers, release, renew
+from broker.reconcile import (
+    allot,
+    attend,
+    bootstrap,
+    hand_back,
+    join,
+    launch,
+    lost,
+    overlay,
+    refresh_offers,
+    release,
+    renew,
+)
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
+from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
+from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
@@ -66,6 +82,7 @@ class Outside:
     net: NetDomain
     as_user: AsUserDomain
     open_shell: OpenShell
+    knock: Callable[[IPv4Address], Sign]
     ticks: Callable[[], float] = time.monotonic
 
 
@@ -117,7 +134,9 @@ def build(
         metrics.intent,
     )
     tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
-    driver = Driver(map(adapt, _activities(world, intents, living, tail, owner)), clock, done=metrics.done)
+    lost_after = timedelta(seconds=settings.node.lost_after_s)
+    activities = _activities(world, intents, living, tail, owner, lost_after)
+    driver = Driver(map(adapt, activities), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
         slurm=slurm,
@@ -151,6 +170,7 @@ def outside_of(settings: Settings, clock: Callable[[], datetime], hear: Hear = l
         net=PrivilegedClient(run / "net.sock"),
         as_user=PrivilegedClient(run / "as-user.sock"),
         open_shell=open_shell,
+        knock=partial(knock, port=_slurmd_port(settings)),
     )
 
 
@@ -186,6 +206,7 @@ def make_world(settings: Settings, engine: Engine, outside: Outside, clock: Call
         clock=clock,
         started_at=clock(),
         join_plan=_join_planner(settings, site, bundle, outside.net),
+        knock=outside.knock,
         listings=Listings(ticks=outside.ticks),
     )
 
@@ -208,15 +229,18 @@ def _refuse_lost_ledger(engine: Engine, logs: Path) -> None:
         )
 
 
-def _activities(world: World, intents: Intents, living: Living, tail: Tail, owner: Owner) -> list[Activity]:
+def _activities(
+    world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta
+) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
+    watch = Watch(world, lost_after)
     renewed_s = world.site.dead_man.total_seconds() / 3
 
     def take_intents() -> list[Task]:
         if intents.take():
             world.nudge()
-        return []
+        return [Task(key="intents:aside", run=intents.trouble)]
 
     def count_events() -> list[Task]:
         tail.read_on()
@@ -243,7 +267,16 @@ def _activities(world: World, intents: Intents, living: Living, tail: Tail, owne
         Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
         # Nobody may ever scrape: then the history still has to be read in small pieces.
         Activity(name="count", interval_seconds=30.0, find=count_events, nudged=False),
-        Activity(name="sweep", interval_seconds=30.0, find=sweep.find, nudged=False),
+        Activity(
+            # Each look is a line in slurmd's log: not more often than it takes to decide.
+            name="watch",
+            interval_seconds=lost_after.total_seconds() / 8,
+            find=watch.find,
+            nudged=False,
+        ),
+        Activity(name="rerun", interval_seconds=1.0, find=lambda: lost.find(world)),
+        # A notice that a machine is taken away comes by this listing, and may be given half a minute before.
+        Activity(name="sweep", interval_seconds=15.0, find=sweep.find, nudged=False),
     ]
 
 
@@ -275,6 +308,11 @@ def _join_planner(settings: Settings, site: Site, bundle: Bundle, net: NetDomain
         )
 
     return plan
+
+
+def _slurmd_port(settings: Settings) -> int:
+    own = read(read_inlined(settings.slurm.conf).text).value("SlurmdPort")
+    return int(own.text) if own is not None and own.text.isdecimal() else SLURMD_PORT
 
 
 def _read(key: str, path: Path) -> bytes:

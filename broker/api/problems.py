@@ -21,6 +21,7 @@ _STATUS: tuple[tuple[type[errors.BrokerError], int], ...] = (
     (errors.ConfigError, 400),
     (errors.LedgerUnavailable, 503),
     (errors.SlurmUnavailable, 503),
+    (errors.LedgerUnavailable, 503),
     (errors.ProviderUnavailable, 503),
     (errors.RateLimited, 503),
     (errors.BrokerError, 409),

@@ -169,6 +169,7 @@ def _node(section: Section, site: Site) -> NodeSettings:
         ssh_user=section.text(
             "ssh_user", "ubuntu", pattern=r"[a-z_][a-z0-9_-]{0,31}", rule="the login of the provider's image"
         ),
+        lost_after_s=section.whole("lost_after_s", 120, low=8, high=_DAY_S, unit="seconds"),
         dead_man_s=section.whole("dead_man_s", 900, low=10, high=_DAY_S, unit="seconds"),
         bundle_dir=section.path("bundle_dir", site.state_dir / "bundle"),
         munge_key=section.path("munge_key", Path("/etc/munge/munge.key")),

@@ -95,12 +95,15 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
-    """`dead_man_s`: a node that nobody renews for so many seconds ends itself.
+    """`lost_after_s`: a ready node that is silent for so many seconds is given back, and its job runs again elsewhere.
+
+    `dead_man_s`: a node that nobody renews for so many seconds ends itself.
 
     `export_host_key`: the public host key of the sshd that exports homes, which nodes pin.
     """
 
     ssh_user: str
+    lost_after_s: int = 120
     dead_man_s: int
     bundle_dir: Path
     munge_key: Path

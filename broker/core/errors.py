@@ -17,12 +17,12 @@ class NotFound(BrokerError):
     """There is no such job, node or lease."""
 
 
+class LedgerUnavailable(BrokerError):
+    """The database cannot be used now: nothing is bought or given back until it can."""
+
+
 class StaleLease(BrokerError):
     """Another worker moved this lease first: read it again."""
-
-
-class LedgerUnavailable(BrokerError):
-    """The ledger's database does not answer or cannot be written: nothing is bought; the next pass tries again."""
 
 
 class IllegalMove(BrokerError):

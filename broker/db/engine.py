@@ -55,6 +55,8 @@ def prepare(engine: Engine) -> None:
     """Bring the ledger up to date before the first use. ConfigError: it does not answer, or is newer than this release."""
     try:
         migrate(engine)
+        if engine.dialect.name == "sqlite" and engine.url.database:
+            _hold_to_one_file(engine, Path(engine.url.database))
     except LedgerUnavailable as exc:
         engine.dispose()
         raise ConfigError(f"[site] database: {exc}") from exc
@@ -168,6 +170,25 @@ def _connect_args(url: URL) -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if name not in url.query}
 
 
+def _hold_to_one_file(engine: Engine, path: Path) -> None:
+    """A deleted file can still be written to, and a new one in its place is empty: neither is the ledger."""
+    opened = path.stat()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        try:
+            found = path.stat()
+        except OSError as exc:
+            raise LedgerUnavailable(
+                f"the ledger {path} is gone ({exc.strerror}): nothing is bought or given back; put the file back where it was"
+            ) from exc
+        if (found.st_dev, found.st_ino) != (opened.st_dev, opened.st_ino):
+            raise LedgerUnavailable(
+                f"the ledger {path} is another file than the one the daemon opened: nothing is bought or given back; "
+                "restart the daemon if the new one is the right one"
+            )
+
+
 def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: object) -> None:
@@ -210,7 +231,7 @@ def _told(url: URL, error: BaseException) -> str:
             "attempt to write a readonly database": "give it and its folder back to the daemon's user",
             "unable to open database file": "give its folder to the daemon's user",
         }.get(said, "look at its disk; `broker ledger restore` brings a backup back")
-        return f"the ledger {url.database} cannot be used ({said}); {mend}"
+        return f"the ledger {url.database} cannot be used ({said}): nothing is bought meanwhile; {mend}"
     host = url.query.get("host", url.host) or "the default socket"
     return (
         f"the ledger's PostgreSQL ({host}, database {url.database}) does not serve us: {said}; "

@@ -18,7 +18,7 @@ from broker.db import jobs, leases, steps
 from broker.db.engine import reading
 from broker.db.jobs import AttendedJob
 from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
-from broker.reconcile import peers, waiter
+from broker.reconcile import lost, peers, waiter
 from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
 from broker.reconcile.living import HOLDS, latest_end
@@ -67,6 +67,8 @@ def attend(world: World, waiting: WaitingJob) -> None:
         started = steps.finished(db, LAST_STEP, [LeaseState.READY, LeaseState.BOOTSTRAPPING])
         joined = [held[node] for node in waiting.nodes if node in held and held[node].id in started]
         at_home = {job.lease_id for job in jobs.open_jobs(db) if job.job_id == waiting.id and job.mounted_at}
+    if not _first_run_ended(world, waiting, {lease.id for lease in held.values()}):
+        return
     missing = [lease for lease in joined if lease.id not in at_home]
     if missing:
         job = next(iter(world.slurm.jobs([waiting.id])), None)
@@ -109,6 +111,26 @@ def _give_up(world: World, lease: Lease, reason: str, now: datetime) -> None:
     if current.state is LeaseState.READY:
         world.slurm.power_down_force([lease.node], f"broker: {reason}")
     world.nudge()
+
+
+def _first_run_ended(world: World, waiting: WaitingJob, now_on: set[str]) -> bool:
+    """Whether no machine of an earlier run of the job can still write to its home. Slurm alone does not see to that."""
+    with reading(world.engine) as db:
+        earlier = [row for row in jobs.open_jobs(db) if row.job_id == waiting.id and row.lease_id not in now_on]
+        where = {row.lease_id: leases.get(db, row.lease_id) for row in earlier}
+    if not earlier:
+        return True
+    up = {node.name for node in world.slurm.nodes() if node.is_up}
+    ended = True
+    for row in earlier:
+        lease = where[row.lease_id]
+        if lease.state is LeaseState.READY and lease.node in up:
+            # slurmd lives there and has ended the job's processes.
+            ended &= _take_home_away(world, row)
+        else:
+            lost.lose(world, lease.id, f"Slurm lost the node, and job {waiting.id} runs again elsewhere")
+            ended = False
+    return ended
 
 
 def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> bool:

@@ -16,6 +16,7 @@ from broker.provisioning.steps import console_step
 from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
 from broker.reconcile.nodes import log_file, open_node
+from broker.reconcile.watch import taken_away, told
 from broker.reconcile.world import World
 from broker.services import purchases
 
@@ -24,6 +25,9 @@ log = logging.getLogger("broker.bootstrap")
 # How often a booting machine is knocked at: shorter wakes sshd for nothing, longer is added to every boot.
 _KNOCK_AGAIN = timedelta(seconds=0.5)
 _SLURM_AWAY = timedelta(seconds=5)
+# A call of the credential for each machine that is up but does not answer: shorter uses them up.
+_ASK_AGAIN = timedelta(seconds=5)
+_VANISHED = "the machine vanished at the provider while it booted"
 _LISTING_AGE = timedelta(seconds=2)
 # Lambda bills `unhealthy` machines; some recover within a minute, most never do.
 _UNHEALTHY_LIMIT = timedelta(minutes=3)
@@ -61,6 +65,9 @@ def bootstrap(world: World, lease_id: str) -> None:
         if world.unreachable.get(lease.id) != str(exc):
             world.unreachable[lease.id] = str(exc)
             log.info("lease_id=%s node=%s not reachable yet: %s", lease.id, lease.node, exc)
+        if trouble := _gone(world, lease):
+            _abandon(world, lease, trouble)
+            return
         with world.engine.begin() as db:
             current = leases.get(db, lease.id)
             if current.state is LeaseState.BOOTSTRAPPING:
@@ -73,6 +80,25 @@ def bootstrap(world: World, lease_id: str) -> None:
             return
         _keep_console(world, lease)
         _abandon(world, lease, f"the machine is no good: {exc}")
+
+
+def _gone(world: World, lease: Lease) -> str | None:
+    """Why a machine that does not answer never will, as its provider tells; None: it may, or we do not know."""
+    provider, now = world.provider_of(lease), world.clock()
+    asked = world.seen_at_provider.setdefault(lease.id, now)
+    if provider is None or now - asked < _ASK_AGAIN:
+        return None
+    world.seen_at_provider[lease.id] = now
+    try:
+        found = next((i for i in world.listings.of(provider) if i.id == lease.instance_id), None)
+        if found is None and now - lease.state_since > timedelta(seconds=provider.visibility_lag_seconds):
+            found = provider.instance(lease.instance_id or "")
+    except InstanceNotFound:
+        return _VANISHED
+    except ProviderError as exc:
+        log.info("lease_id=%s does not answer, and its provider cannot be asked: %s", lease.id, exc)
+        return None
+    return told(found) if found is not None and taken_away(found) else None
 
 
 def _slurm_is_away(world: World) -> bool:
@@ -107,7 +133,7 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
         if seen is None and now - lease.state_since > timedelta(seconds=provider.visibility_lag_seconds):
             seen = provider.instance(lease.instance_id or "")
     except InstanceNotFound:
-        _abandon(world, lease, "the machine vanished at the provider while it booted")
+        _abandon(world, lease, _VANISHED)
         return None
     except ProviderError as exc:
         log.warning("lease_id=%s address not known, the provider does not answer: %s", lease.id, exc)

@@ -160,8 +160,9 @@ class Driver:
             outcome = "overtaken"
             log.debug("activity=%s task=%s was overtaken", name, task.key)
         except BrokerError as exc:
+            if health.task_errors.get(task.key) != str(exc):
+                log.warning("activity=%s task=%s failed: %s", name, task.key, exc)
             health.task_errors[task.key] = str(exc)
-            log.warning("activity=%s task=%s failed: %s", name, task.key, exc)
         except Exception as exc:
             health.task_errors[task.key] = f"{type(exc).__name__}: {exc}"
             log.exception("activity=%s task=%s failed", name, task.key)

@@ -22,6 +22,7 @@ from broker.db import jobs, leases, usage
 from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.provisioning.steps import drain_steps
+from broker.reconcile import lost
 from broker.reconcile.driver import Task
 from broker.reconcile.nodes import run_on_node
 from broker.reconcile.world import World
@@ -58,6 +59,8 @@ def release(world: World, lease_id: str) -> None:
         lease = _look_for_instance(world, lease)
     if lease.state is LeaseState.RELEASING and lease.instance_id is not None:
         _give_back(world, lease)
+    if lost.is_lost(lease):
+        lost.requeue(world, lease)
 
 
 def _drain(world: World, lease: Lease) -> None:

@@ -13,7 +13,9 @@ from broker.core.usage import UsageEvent, UsageKind
 from broker.db import leases, usage
 from broker.db.engine import reading
 from broker.providers.base import Provider
+from broker.reconcile import lost
 from broker.reconcile.driver import Task
+from broker.reconcile.watch import taken_away, told
 from broker.reconcile.world import Happening, World
 from broker.services import purchases
 
@@ -51,11 +53,14 @@ class Sweep:
             living = {lease.id: lease for lease in leases.living(db)}
         for instance in seen:
             self._orphan(provider, instance, living)
-        known = {instance.id for instance in seen}
+        known = {instance.id: instance for instance in seen}
         for lease in living.values():
             # Only leases older than the listing: one bought while it was under way cannot be in it.
             if lease.provider == provider.name and lease.instance_id is not None and lease.id in before:
-                self._vanished(provider, lease, lease.instance_id in known)
+                found = known.get(lease.instance_id)
+                if found is not None and taken_away(found):
+                    lost.lose(self._world, lease.id, told(found))
+                self._vanished(provider, lease, found is not None)
 
     def nodes(self) -> None:
         """Slurm's nodes against the ledger, each difference only when it has stood for the grace.
@@ -88,7 +93,10 @@ class Sweep:
 
     def _orphan(self, provider: Provider, instance: Instance, living: dict[str, Lease]) -> None:
         lease_id = lease_of_label(self._world.site.cluster, instance.label)
-        if lease_id is None or lease_id in living or instance.state is InstanceState.STOPPING:
+        ours = living.get(lease_id or "")
+        # One purchase may have brought two machines: the second is an orphan, although its lease lives.
+        double = ours is not None and ours.instance_id not in {None, instance.id}
+        if lease_id is None or (ours is not None and not double) or instance.state is InstanceState.STOPPING:
             self._orphans.pop((provider.name, instance.id), None)
             return
         now = self._world.clock()
@@ -123,9 +131,7 @@ class Sweep:
             self._end(lease, now)
 
     def _end(self, lease: Lease, now: datetime) -> None:
-        log.error("lease_id=%s node=%s instance=%s vanished", lease.id, lease.node, lease.instance_id)
         with self._world.engine.begin() as db:
-            leases.move(db, lease, LeaseState.RELEASING, "the machine vanished at the provider", now)
             if lease.price_per_hour is not None and lease.currency is not None:
                 usage.record(
                     db,
@@ -138,5 +144,4 @@ class Sweep:
                         currency=lease.currency,
                     ),
                 )
-        self._world.slurm.power_down_force([lease.node], "broker: the machine vanished at the provider")
-        self._world.nudge()
+        lost.lose(self._world, lease.id, "the machine vanished at the provider")

@@ -18,6 +18,7 @@ from broker.privileged.client import AsUserDomain, NetDomain
 from broker.providers.base import Provider
 from broker.provisioning.base import OpenShell
 from broker.provisioning.steps import JoinPlan
+from broker.reconcile.sign import Sign, knock
 from broker.slurm.base import SlurmClient
 
 
@@ -81,6 +82,14 @@ class World:
     """Lease id → since when no home can be brought to its machine."""
     registering: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when slurmctld first answered after its slurmd was started."""
+    knock: Callable[[IPv4Address], Sign] = knock
+    """Whether slurmd listens at an overlay address."""
+    requeued: set[str] = field(default_factory=set)
+    """Ids of lost leases whose nodes Slurm was told to give up."""
+    reruns: dict[int, datetime] = field(default_factory=dict)
+    """Jobs of lost machines that Slurm shall start again at once, and since when they wait for that."""
+    seen_at_provider: dict[str, datetime] = field(default_factory=dict)
+    """Lease id → when its provider was last asked about a booting machine that does not answer."""
     listings: "Listings" = field(default_factory=lambda: Listings())
 
     def provider_of(self, lease: Lease) -> Provider | None:

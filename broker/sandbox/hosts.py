@@ -174,9 +174,13 @@ def _child_of(process: "subprocess.Popen[bytes]", log: Path) -> int:
     raise BrokerError(f"a host of the sandbox ended while it was set up; see {log}")
 
 
+def port_of(address: str) -> str:
+    """The name of a host's port on the bridge."""
+    return f"host{address.rpartition('.')[2]}"
+
+
 def _connect(pid: int, address: str) -> None:
-    last = address.rpartition(".")[2]
-    outer = f"host{last}"
+    outer = port_of(address)
     with contextlib.suppress(BrokerError):
         _run(["ip", "link", "delete", outer])
     _run(["ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", str(pid)])
@@ -184,7 +188,7 @@ def _connect(pid: int, address: str) -> None:
     inside = ["nsenter", "--target", str(pid), "--net", "--", "ip"]
     _run([*inside, "link", "set", "lo", "up"])
     _run([*inside, "address", "add", f"{address}/24", "dev", "eth0"])
-    if int(last) >= _FIRST_INSTANCE:
+    if int(address.rpartition(".")[2]) >= _FIRST_INSTANCE:
         _run([*inside, "address", "add", f"{private_address(address)}/24", "dev", "eth0"])
     _run([*inside, "link", "set", "eth0", "up"])
 

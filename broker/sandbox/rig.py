@@ -148,6 +148,10 @@ class Sandbox:
             self.command(user, argv), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
         )
 
+    def start_program(self, user: str, argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+        """Start `argv` on the login host as `user`, its output in `stdout`; the caller waits for its end."""
+        return subprocess.Popen(self.command(user, argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
     def bill(self) -> list[dict[str, Any]]:
         """The emulated provider's own bill."""
         rows: list[dict[str, Any]] = self._ask("GET", "/bill")
@@ -165,6 +169,18 @@ class Sandbox:
     def vanish(self, instance_id: str) -> None:
         """The provider loses a machine."""
         self._ask("POST", f"/vanish/{instance_id}")
+
+    def take_away(self, instance_id: str) -> None:
+        """The provider announces that it takes a machine away: it is `preempted` now, and off some seconds later."""
+        self._ask("POST", f"/preempt/{instance_id}")
+
+    def cut(self, address: str) -> None:
+        """Nothing reaches the host at `address` any more, nor leaves it. BrokerError: there is no such host."""
+        self._link(address, "down")
+
+    def heal(self, address: str) -> None:
+        """The host at `address` can be reached again."""
+        self._link(address, "up")
 
     def parts(self) -> list[PartStatus]:
         """What was started, and whether it lives."""
@@ -319,6 +335,23 @@ class Sandbox:
             return int(pid) if _started(int(pid)) == started else None
         except (OSError, ValueError):
             return None
+
+    def _link(self, address: str, state: str) -> None:
+        """Bridge port of a host: the host itself keeps its interface, as behind a cut cable."""
+        prepare.check_root()
+        first = self._supervisor()
+        if first is None:
+            raise BrokerError("the sandbox is not up")
+        port = hosts.port_of(address)
+        done = subprocess.run(
+            ["nsenter", "--target", str(first), "--net", "--", "ip", "link", "set", port, state],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        )
+        if done.returncode != 0:
+            raise BrokerError(f"no host of the sandbox has the address {address}: {done.stderr.strip()}")
 
     def _pids(self) -> dict[str, int]:
         try:

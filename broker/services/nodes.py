@@ -18,6 +18,8 @@ from broker.slurm import hostlist
 from broker.slurm.parse import resume_jobs
 
 log = logging.getLogger("broker.nodes")
+# A shim writes within milliseconds; a stuck disk may hold it longer.
+_HALF_WRITTEN_SECONDS = 60
 _VERBS = frozenset({"resume", "suspend", "resume_failed"})
 
 
@@ -58,6 +60,7 @@ class Intents:
 
     def take(self) -> int:
         """Carry out every intent that can be, oldest first; how many were. One that must wait blocks its nodes only."""
+        self._set_halves_aside()
         done = 0
         waiting: set[str] = set()
         # Not `*.json`: pathlib would match the shim's `.tmp-*.json`, too, before it is written to its end.
@@ -80,6 +83,26 @@ class Intents:
             self._taken(intent.verb)
             done += 1
         return done
+
+    def trouble(self) -> None:
+        """BrokerError: some intents could not be read and lie aside, until somebody has looked at them."""
+        aside = sorted(path.name for path in (self._folder / "bad").glob("*"))
+        if aside:
+            raise BrokerError(
+                f"{len(aside)} of Slurm's calls could not be read, the last is {aside[-1]}: kept in {self._folder / 'bad'}; "
+                "a node that was asked for by one is powered down by the sweep, and its job asks again; delete the files "
+                "when you have seen them"
+            )
+
+    def _set_halves_aside(self) -> None:
+        """What a program of Slurm that was killed while it wrote has left."""
+        for path in self._folder.glob(".tmp-*"):
+            try:
+                age = self._clock().timestamp() - path.stat().st_mtime
+            except FileNotFoundError:  # whole by now
+                continue
+            if age > _HALF_WRITTEN_SECONDS:
+                self._set_aside(path, BrokerError("whoever wrote it was killed before it was whole"))
 
     def _apply(self, intent: Intent) -> bool:
         now = self._clock()
@@ -129,7 +152,10 @@ class Intents:
     def _set_aside(self, path: Path, why: Exception) -> None:
         bad = self._folder / "bad"
         bad.mkdir(exist_ok=True)
-        path.rename(bad / path.name)
+        try:
+            path.rename(bad / path.name.removeprefix("."))
+        except FileNotFoundError:
+            return
         self._taken("unreadable")
         log.error("intent=%s cannot be read (%s); kept in %s", path.name, why, bad)
 

@@ -20,6 +20,9 @@ class SlurmClient(Protocol):
     def power_down_force(self, nodes: Iterable[str], reason: str) -> None:
         """Give the nodes up now: their jobs are requeued, SuspendProgram is called, the names become free. In batches."""
 
+    def set_down(self, nodes: Iterable[str], reason: str) -> None:
+        """Nobody answers on the nodes any more: their jobs are requeued, and Slurm waits for no word of the nodes. In batches."""
+
     def set_admin_comment(self, job_id: int, text: str) -> None:
         """Say something to the job's owner; an unknown job is not an error."""
 

@@ -57,11 +57,17 @@ class CommandClient:
             return []
         return [job for job in parse.parse_jobs(text, separator) if wanted is None or job.id in wanted]
 
+    def set_down(self, nodes: Iterable[str], reason: str) -> None:
+        self._update_nodes(nodes, "DOWN", reason)
+
     def power_down_force(self, nodes: Iterable[str], reason: str) -> None:
+        self._update_nodes(nodes, "POWER_DOWN_FORCE", reason)
+
+    def _update_nodes(self, nodes: Iterable[str], state: str, reason: str) -> None:
         names = sorted(set(nodes))
         for start in range(0, len(names), _NAMES_A_CALL):
             batch = hostlist.fold(names[start : start + _NAMES_A_CALL])
-            self._run(["scontrol", "update", f"NodeName={batch}", "State=POWER_DOWN_FORCE", f"Reason={_line(reason)}"])
+            self._run(["scontrol", "update", f"NodeName={batch}", f"State={state}", f"Reason={_line(reason)}"])
 
     def set_admin_comment(self, job_id: int, text: str) -> None:
         try:

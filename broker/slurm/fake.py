@@ -76,6 +76,13 @@ class FakeSlurm:
         wanted = None if ids is None else set(ids)
         return [job for job in self.job_table.values() if wanted is None or job.id in wanted]
 
+    def set_down(self, nodes: Iterable[str], reason: str) -> None:
+        self._answer()
+        for name in nodes:
+            if name in self.node_table:
+                self.set_node(name, "DOWN", "CLOUD", reason=reason)
+                self._requeue_from({name})
+
     def power_down_force(self, nodes: Iterable[str], reason: str) -> None:
         self._answer()
         names = tuple(nodes)
@@ -83,9 +90,7 @@ class FakeSlurm:
         for name in names:
             if name in self.node_table:
                 self.set_node(name, "IDLE", "CLOUD", "POWERING_DOWN", reason=reason)
-        for job in list(self.job_table.values()):
-            if job.state in {"CONFIGURING", "RUNNING"} and set(job.nodes) & set(names):
-                self.job_table[job.id] = replace(job, state="PENDING", reason="BeginTime", nodes=())
+        self._requeue_from(set(names))
 
     def set_admin_comment(self, job_id: int, text: str) -> None:
         self._answer()
@@ -112,6 +117,11 @@ class FakeSlurm:
         if job_id in self.job_table:
             self.cancelled.append(job_id)
             self.job_table[job_id] = replace(self.job_table[job_id], state="CANCELLED", nodes=())
+
+    def _requeue_from(self, names: set[str]) -> None:
+        for job in list(self.job_table.values()):
+            if job.state in {"CONFIGURING", "RUNNING"} and set(job.nodes) & names:
+                self.job_table[job.id] = replace(job, state="PENDING", reason="BeginTime", nodes=())
 
     def _pending(self, job_id: int) -> None:
         self._answer()

@@ -58,6 +58,7 @@ def live(order: Order) -> None:
         net=RemoteNet(callers, effects),
         as_user=RemoteAsUser(callers, effects),
         open_shell=RemoteShells(callers, effects),
+        knock=lambda address: callers.call("machines", "knock", address),
         ticks=order.pace.seconds,
     )
     settings = load(order.config)
@@ -138,6 +139,9 @@ class RemoteSlurm:
 
     def power_down_force(self, nodes: Iterable[str], reason: str) -> None:
         self._do("power_down_force", sorted(nodes), reason)
+
+    def set_down(self, nodes: Iterable[str], reason: str) -> None:
+        self._do("set_down", sorted(nodes), reason)
 
     def set_admin_comment(self, job_id: int, text: str) -> None:
         self._do("set_admin_comment", job_id, text)

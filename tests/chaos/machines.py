@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
@@ -13,6 +14,7 @@ from broker.core.errors import NodeUnreachable, StepFailed
 from broker.privileged.fake import FakeAsUser, FakeNet, home_of
 from broker.provisioning.base import StepResult
 from broker.provisioning.keys import new_host_key
+from broker.reconcile.sign import Sign
 from broker.sandbox.emulators.machines import MachineSpec
 
 USERS = ("alice", "bob")
@@ -116,6 +118,15 @@ class Machines:
         )
 
     # --- the daemon's side, through the door
+
+    def knock(self, address: IPv4Address) -> Sign:
+        """What a connection to slurmd at an overlay address tells."""
+        node = self.node_of.get(str(address))
+        with self._lock:
+            held = [machine for machine in self.all.values() if machine.on and self.overlay_node(machine) == node]
+            if node is None or not held:
+                return Sign.SILENT
+            return Sign.ALIVE if held[0].slurmd == node else Sign.REFUSED
 
     def connect(self, address: str, host_key: str, other_host_key: str | None) -> None:
         with self._lock:

@@ -182,6 +182,16 @@ class Slurmctld:
                     self._requeue(self.job_table[node.job])
                 self._power_down(node, reason)
 
+    def set_down(self, names: list[str], reason: str) -> None:
+        with self.lock:
+            self._answer()
+            self._ends(self._seconds())  # what has ended is not requeued
+            for name in names:
+                node = self.node_table[name]
+                node.down, node.reason = True, reason
+                if node.job is not None:
+                    self._requeue(self.job_table[node.job])
+
     def set_admin_comment(self, job_id: int, text: str) -> None:
         with self.lock:
             self._answer()

@@ -42,6 +42,14 @@ def control_api(cloud: LambdaCloud) -> FastAPI:
             return JSONResponse({"error": f"no instance {instance_id}"}, status_code=404)
         return JSONResponse({"vanished": instance_id})
 
+    @app.post("/preempt/{instance_id}")
+    def preempt(instance_id: str) -> Response:
+        try:
+            cloud.preempt(instance_id)
+        except KeyError:
+            return JSONResponse({"error": f"no instance {instance_id}"}, status_code=404)
+        return JSONResponse({"preempted": instance_id})
+
     return app
 
 

@@ -24,6 +24,8 @@ LAUNCH_FAULTS: Mapping[str, float | None] = {
     "unhealthy": None,
     "terminate_refused": 20,  # for so long after the launch
     "lingers": 900,  # terminating for so long; not billed
+    "twice": None,  # one call buys two instances of the same name, and tells the id of the first
+    "preempted": 60,  # announced so long after the launch: `preempted` for ten seconds, then gone
     "vanish": 60,  # lost without a word, so long after the launch
 }
 """Chosen at a launch. The number: the default of `seconds`; None: the fault takes none."""
@@ -35,10 +37,11 @@ CALL_FAULTS: Mapping[str, float | None] = {
     "wrong_type": None,
     "unauthorized": None,
     "inactive": None,
+    "doubled": None,  # a list names everything twice
     "rate_limited": None,
     "slow": 2,  # answered as it should be, so much later
 }
-"""Shown by any call, a launch too: that one buys nothing (but for `slow`)."""
+"""Shown by any call, a launch too: that one buys nothing (but for `slow` and `doubled`)."""
 
 _KNOWN = {**LAUNCH_FAULTS, **CALL_FAULTS}
 

@@ -92,33 +92,47 @@ class LambdaCloud:
             public_key = account.public_key(request.key_name)
             call = self._call(key, LAUNCH_PATH, body)
             self._refuse(request, call)
-            instance_id = uuid.uuid4().hex
-            try:
-                address = self._machines.address(instance_id)
-            except BrokerError as exc:
-                raise sold_out() from exc
             due = [take(self.faults, {kind}, call) for kind in LAUNCH_FAULTS if kind not in REFUSALS]
-            instance = LambdaInstance(
-                id=instance_id,
-                credential=account.name,
-                request=request,
-                public_key=public_key,
-                address=address,
-                launched_at=now,
-                faults={fault.kind: fault.seconds or 0.0 for fault in due if fault is not None},
-                name=request.name,
-            )
-            self._instances[instance_id] = instance
-            self._bill.append(instance)
+            faults = {fault.kind: fault.seconds or 0.0 for fault in due if fault is not None}
+            instance = self._add(account.name, request, public_key, now, faults)
+            if "twice" in faults:
+                self._add(account.name, request, public_key, now, faults)
             return instance
+
+    def _add(
+        self, credential: str, request: LaunchRequest, public_key: str, now: float, faults: Mapping[str, float]
+    ) -> LambdaInstance:
+        instance_id = uuid.uuid4().hex
+        try:
+            address = self._machines.address(instance_id)
+        except BrokerError as exc:
+            raise sold_out() from exc
+        instance = LambdaInstance(
+            id=instance_id,
+            credential=credential,
+            request=request,
+            public_key=public_key,
+            address=address,
+            launched_at=now,
+            faults=faults,
+            name=request.name,
+        )
+        self._instances[instance_id] = instance
+        self._bill.append(instance)
+        return instance
 
     def tick(self) -> None:
         """Power on what has booted for long enough; lose what is to vanish; forget what has ended."""
         with self._lock:
             now = self._clock()
             for instance in list(self._instances.values()):
+                if instance.is_preempted(now):
+                    self.preempt(instance.id)
                 if instance.vanishes(now):
                     self.vanish(instance.id)
+                elif instance.notice_is_over(now):
+                    instance.ending_at = now
+                    self._machines.stop(instance.id)
                 elif instance.is_forgotten(now):
                     del self._instances[instance.id]
                 elif not instance.powered and instance.ending_at is None and not instance.boots(now, self.boot_seconds):
@@ -176,6 +190,13 @@ class LambdaCloud:
             if instance.ending_at is None:
                 instance.ending_at = self._clock()
         self._machines.stop(instance_id)
+
+    def preempt(self, instance_id: str) -> None:
+        """The provider announces that it takes a machine away. KeyError: there is no such instance."""
+        with self._lock:
+            instance = self._instances[instance_id]
+            if instance.preempted_at is None and instance.ending_at is None:
+                instance.preempted_at = self._clock()
 
     def keys(self, key: str) -> list[dict[str, str]]:
         with self._lock:

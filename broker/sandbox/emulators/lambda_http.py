@@ -52,13 +52,15 @@ async def _call(cloud: LambdaCloud, request: Request, sleep: Sleep) -> Response:
     key = cloud.enter(_key(request))
     body = await _body(request)
     fault = cloud.fault(key, path, body)
-    if fault is not None and fault.kind != "slow":
+    if fault is not None and fault.kind not in {"slow", "doubled"}:
         return _misbehave(fault.kind)
     cloud.tick()
     if (request.method, path) == ("POST", LAUNCH_PATH):
         response = await _launch(cloud, key, body, sleep)
     else:
-        response = JSONResponse({"data": _data(cloud, key, request, path, body)})
+        data = _data(cloud, key, request, path, body)
+        doubled = fault is not None and fault.kind == "doubled" and isinstance(data, list)
+        response = JSONResponse({"data": [*data, *data] if doubled else data})
     if fault is not None:
         await sleep(fault.seconds or 0.0)
     return response

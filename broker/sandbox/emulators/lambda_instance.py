@@ -11,6 +11,7 @@ from broker.sandbox.emulators.machines import MachineSpec
 
 _IP_LAG_SECONDS = 0.5
 _ENDING_SECONDS = 2.0
+_NOTICE_SECONDS = 10.0
 _REMEMBERED_SECONDS = 60.0
 _ACTIONS = ("migrate", "rebuild", "restart", "cold_reboot", "terminate")
 
@@ -31,10 +32,13 @@ class LambdaInstance:
     restarted_at: float | None = None
     ending_at: float | None = None
     vanished: bool = False
+    preempted_at: float | None = None
 
     def status(self, now: float, boot_seconds: float) -> str:
         if self.ending_at is not None:
             return "terminating" if now <= self.ending_at + self._ending_seconds() else "terminated"
+        if self.preempted_at is not None:
+            return "preempted"
         if "never_active" in self.faults or self.boots(now, boot_seconds):
             return "booting"
         return "unhealthy" if "unhealthy" in self.faults else "active"
@@ -53,6 +57,14 @@ class LambdaInstance:
 
     def vanishes(self, now: float) -> bool:
         return "vanish" in self.faults and self.ending_at is None and now >= self.launched_at + self.faults["vanish"]
+
+    def is_preempted(self, now: float) -> bool:
+        """Its announced end is to begin now."""
+        due = "preempted" in self.faults and now >= self.launched_at + self.faults["preempted"]
+        return due and self.preempted_at is None and self.ending_at is None
+
+    def notice_is_over(self, now: float) -> bool:
+        return self.preempted_at is not None and self.ending_at is None and now >= self.preempted_at + _NOTICE_SECONDS
 
     def hindrance(self, action: str, now: float, boot_seconds: float) -> str | None:
         """Lambda's reason code against an action; None: it may be asked for."""

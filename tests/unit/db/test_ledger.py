@@ -1,12 +1,14 @@
+import sqlite3
 from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from factories import NOON, a_lease
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from broker.core.errors import IllegalMove, NotFound, StaleLease
+from broker.core.errors import IllegalMove, LedgerUnavailable, NotFound, StaleLease
 from broker.core.leases import MOVES, LeaseState
 from broker.db import leases, purchasing
 from broker.db.engine import migrate, reading
@@ -83,3 +85,44 @@ def test_no_lease_is_launched_without_a_label(engine):
 def test_an_unknown_lease_is_named(engine):
     with reading(engine) as db, pytest.raises(NotFound, match="l0000000000"):
         leases.get(db, "l0000000000")
+
+
+of_one_file = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+
+
+@of_one_file
+def test_a_locked_ledger_is_named_and_used_again_when_it_is_free(engine, tmp_path):
+    @event.listens_for(engine, "connect")
+    def impatient(connection, record):
+        connection.execute("PRAGMA busy_timeout=0")
+
+    engine.dispose()
+    other = sqlite3.connect(tmp_path / "broker.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(LedgerUnavailable, match=r"database is locked.*nothing is bought"), engine.begin():
+        pass
+    other.close()
+    with engine.begin() as db:
+        purchasing.set_paused(db, "over", "root")
+
+
+@of_one_file
+def test_a_ledger_whose_disk_is_full_is_named(engine):
+    with pytest.raises(LedgerUnavailable, match="full"), engine.begin() as db:
+        db.exec_driver_sql("PRAGMA max_page_count=1")
+        for number in range(200):
+            leases.add(db, a_lease(node=f"h100-{number}"), "x" * 4000, NOON)
+
+
+@of_one_file
+@pytest.mark.parametrize("deed", ["gone", "another file"])
+def test_a_ledger_that_was_moved_away_is_not_written_to(engine, tmp_path, deed):
+    path = tmp_path / "broker.db"
+    path.rename(tmp_path / "away.db")
+    if deed == "another file":
+        path.touch()
+    with pytest.raises(LedgerUnavailable, match=deed), engine.begin():
+        pass
+    (tmp_path / "away.db").rename(path)
+    with engine.begin() as db:
+        purchasing.set_paused(db, "back", "root")

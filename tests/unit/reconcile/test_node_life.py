@@ -8,7 +8,7 @@ from factories import a_job
 from broker.core.errors import BrokerError, NodeUnreachable
 from broker.core.offers import InstanceSpec, InstanceState
 from broker.db import jobs, leases
-from broker.reconcile import allot, bootstrap, launch, overlay
+from broker.reconcile import allot, bootstrap, launch, overlay, release
 from broker.reconcile.attend import find as find_attending
 from broker.reconcile.attend import find_forgotten
 from broker.reconcile.renew import find as renew
@@ -173,6 +173,7 @@ def test_a_machine_that_vanished_ends_its_lease_after_three_listings(rig):
     for expected in ("ready", "ready", "releasing"):
         sweep.instances(provider)
         assert rig.states() == [expected]
+    rig.step(release)
     assert rig.slurm.power_downs[0][0] == ("h100-1",)
 
 

@@ -129,7 +129,7 @@ def test_a_late_answer_to_a_launch_comes_after_the_machine(cloud, api):
     assert (api.slept, cloud.living()) == ([5], [instance_id])
 
 
-@pytest.mark.parametrize("kind", sorted(set(CALL_FAULTS) - {"slow"}))
+@pytest.mark.parametrize("kind", sorted(set(CALL_FAULTS) - {"slow", "doubled"}))
 def test_a_launch_that_any_calls_fault_hits_buys_nothing(cloud, api, kind):
     cloud.faults = faults_from([{"kind": kind, "times": 1}])
     answer = api.call("POST", LAUNCH_PATH, a_launch())
@@ -152,3 +152,18 @@ def test_a_lost_answer_to_a_launch_hides_a_machine(cloud, api):
         api.call("POST", LAUNCH_PATH, a_launch())
     assert len(cloud.living()) == 1
     assert json.loads(api.call("GET", "/instances").text)["data"][0]["id"] == cloud.living()[0]
+
+
+def test_a_launch_that_counts_twice_tells_one_id_and_bills_two(cloud, api):
+    cloud.faults = faults_from([{"kind": "twice", "times": 1}])
+    (instance_id,) = api.call("POST", LAUNCH_PATH, a_launch()).json()["data"]["instance_ids"]
+    assert instance_id in cloud.living()
+    assert len({row["instance_id"] for row in cloud.bill()}) == 2
+    assert len({row["name"] for row in cloud.bill()}) == 1
+
+
+def test_a_doubled_list_names_every_instance_twice(cloud, api):
+    api.call("POST", LAUNCH_PATH, a_launch())
+    cloud.faults = faults_from([{"kind": "doubled", "path": "/instances"}])
+    rows = api.call("GET", "/instances").json()["data"]
+    assert [row["id"] for row in rows] == cloud.living() * 2

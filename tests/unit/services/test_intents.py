@@ -1,9 +1,11 @@
 import json
+import os
 from datetime import timedelta
 
 import pytest
 from factories import NOON
 
+from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
 from broker.db import leases
 from broker.services.nodes import Intents, parse_intent
@@ -181,3 +183,22 @@ def test_a_file_the_shim_still_writes_is_left_alone(folder, intents, engine):
 def test_an_intent_names_its_nodes_one_by_one():
     body = {"version": 1, "verb": "suspend", "nodes": "h100-[1-2],h100-4", "at": 1, "resume": None}
     assert parse_intent("x.json", json.dumps(body)).nodes == ("h100-1", "h100-2", "h100-4")
+
+
+def test_calls_that_cannot_be_read_are_told_until_somebody_has_looked(folder, intents, clock):
+    (folder / "1-1-resume.json").write_text('{"version": 1, "verb": "res')
+    (folder / "2-1-resume.json").write_text("")
+    half = folder / ".tmp-3-1-resume.json"
+    half.write_text("{")
+    os.utime(half, (clock().timestamp() - 300,) * 2)
+    fresh = folder / ".tmp-4-1-resume.json"
+    fresh.write_text("{")
+    os.utime(fresh, (clock().timestamp(),) * 2)
+    leave(folder, "resume", "h100-1", at=5)
+    assert intents.take() == 1
+    with pytest.raises(BrokerError, match="3 of Slurm's calls could not be read"):
+        intents.trouble()
+    assert fresh.exists()
+    for path in (folder / "bad").iterdir():
+        path.unlink()
+    intents.trouble()
