@@ -18,7 +18,8 @@ class PyslurmClient:
     """Asks pyslurm, in a process of its own under `python`. `timeout` is in seconds, for each call.
 
     What pyslurm 25.11.0 cannot do is left to the commands: `hold` for the owner ends its process (it writes through a
-    null pointer), `cancel` reads an errno that nobody set, and an empty text means to it that nothing changes.
+    null pointer), `cancel` judges by errno and not by what the call returned, and an empty text means to it that
+    nothing changes.
 
     Beside the SlurmUnavailable of `SlurmClient` a BrokerError says that Slurm refused; PyslurmUnusable is one, too.
     """

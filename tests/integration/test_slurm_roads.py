@@ -57,6 +57,21 @@ if make == "pyslurm":
 """
 
 
+_ROAD = """
+import pathlib, sys
+from broker.config import SlurmRoad
+from broker.slurm.road import choose
+road = choose(SlurmRoad.AUTO, pathlib.Path(sys.argv[1]), 10.0, sys.argv[2])
+print(type(road.client).__name__, road.why, sep=": ")
+getattr(road.client, "close", lambda: None)()
+"""
+
+
+def automatic(rig):
+    """The road that a daemon inside takes by itself, with the interpreter that has pyslurm."""
+    return rig.site.run(sys.executable, "-c", _ROAD, f"{rig.site.folder}/etc/slurm.conf", PYTHON)
+
+
 class Inside:
     """A client that lives inside the site, as one in the daemon would: every method of it is called there."""
 
@@ -222,6 +237,10 @@ class OneRig:
 class TestCommands(OneRig, RealContract):
     """The host's own release."""
 
+    @needs_pyslurm
+    def test_a_daemon_leaves_a_pyslurm_of_another_release_alone(self, rig):
+        assert automatic(rig).startswith("CommandClient: commands, since pyslurm ")
+
 
 @needs_other
 class TestCommandsOfAnotherRelease(OneRig, RealContract):
@@ -232,6 +251,7 @@ class TestCommandsOfAnotherRelease(OneRig, RealContract):
 class TestPyslurm(OneRig, RealContract):
     MAKE, PREFIX = "pyslurm", Path(OTHER)
 
-    def test_the_releases_fit(self, rig):
+    def test_the_releases_fit_and_so_a_daemon_takes_it(self, rig):
         pyslurm, slurmctld = rig.client.releases()
         assert pyslurm.split(".")[:2] == slurmctld.split(".")[:2]
+        assert automatic(rig) == f"PyslurmClient: pyslurm {pyslurm}, for slurmctld {slurmctld}"
