@@ -53,11 +53,11 @@ from broker.reconcile.world import Listings, Site, World
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
 from broker.slurm.base import SlurmClient
-from broker.slurm.client import CommandClient
 from broker.slurm.directives import read
 from broker.slurm.for_nodes import node_needs
 from broker.slurm.inlined import read_inlined
 from broker.slurm.plugins import task_prolog
+from broker.slurm.road import choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,14 @@ class App:
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """Whom the daemon speaks to. `ticks`: seconds that only ever grow, at the pace of the clock."""
+    """Whom the daemon speaks to. `road`: which way to slurmctld that is, and why.
+
+    `ticks`: seconds that only ever grow, at the pace of the clock.
+    """
 
     providers: Mapping[str, Provider]
     slurm: SlurmClient
+    road: str
     net: NetDomain
     as_user: AsUserDomain
     open_shell: OpenShell
@@ -143,6 +147,7 @@ def build(
         clock=clock,
         version=__version__,
         cluster=settings.site.cluster,
+        road=outside.road,
         addresses=site.addresses,
         granularity={name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()},
         lease_logs=site.lease_logs,
@@ -164,9 +169,11 @@ def build(
 def outside_of(settings: Settings, clock: Callable[[], datetime], hear: Hear = lambda exchange: None) -> Outside:
     """What the configuration names: providers (`hear` is told of each call), slurmctld, the privileged domains, SSH."""
     run = settings.site.run_dir
+    road = choose(settings.slurm.road, settings.slurm.conf, settings.slurm.command_timeout_s)
     return Outside(
         providers=make_providers(settings.providers, clock, hear),
-        slurm=CommandClient(settings.slurm.conf, timeout=settings.slurm.command_timeout_s),
+        slurm=road.client,
+        road=road.why,
         net=PrivilegedClient(run / "net.sock"),
         as_user=PrivilegedClient(run / "as-user.sock"),
         open_shell=open_shell,

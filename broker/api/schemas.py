@@ -192,6 +192,7 @@ class ActivityPart(Part):
 class StatusDocument(Document):
     version: str
     cluster: str
+    slurm: str
     paused: str | None
     living_leases: int
     activities: dict[str, ActivityPart]
@@ -240,6 +241,7 @@ def status_document(status: Status) -> StatusDocument:
     return StatusDocument(
         version=status.version,
         cluster=status.cluster,
+        slurm=status.slurm,
         paused=status.paused,
         living_leases=status.living_leases,
         activities={

@@ -25,6 +25,7 @@ def print_status(document: dict[str, Any]) -> None:
     count = document["living_leases"]
     rows = [
         ("broker", f"{document['version']}, cluster {document['cluster']}"),
+        ("slurmctld", f"asked by {document['slurm']}"),
         ("buying", f"paused: {document['paused']} (`broker resume` ends it)" if document["paused"] else "on"),
         ("machines", f"{count} rented or on their way (`broker lease list`)" if count else "none is rented"),
     ]

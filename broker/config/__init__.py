@@ -10,6 +10,7 @@ from broker.config.settings import (
     Secret,
     Settings,
     Site,
+    SlurmRoad,
     SlurmSettings,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Site",
+    "SlurmRoad",
     "SlurmSettings",
     "load",
     "parse",

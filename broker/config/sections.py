@@ -11,7 +11,16 @@ from broker.catalog import accelerators
 from broker.config.credentials import read_provider
 from broker.config.database import read_database
 from broker.config.reading import InvalidConfig, Problem, Section, nearest, shown
-from broker.config.settings import NodeSettings, Overlay, Policy, ProviderSettings, Settings, Site, SlurmSettings
+from broker.config.settings import (
+    NodeSettings,
+    Overlay,
+    Policy,
+    ProviderSettings,
+    Settings,
+    Site,
+    SlurmRoad,
+    SlurmSettings,
+)
 from broker.core.demand import Limits, Shape
 
 KINDS = frozenset({"lambda"})
@@ -153,6 +162,7 @@ def _slurm(section: Section) -> SlurmSettings:
         suspend_timeout_s=section.whole("suspend_timeout_s", 60, low=1, high=_DAY_S, unit="seconds"),
         suspend_time_s=section.whole("suspend_time_s", 300, low=1, high=30 * _DAY_S, unit="seconds"),
         command_timeout_s=section.whole("command_timeout_s", 30, low=1, high=600, unit="seconds"),
+        road=SlurmRoad(section.choice("road", [road.value for road in SlurmRoad], "auto") or "auto"),
     )
 
 

@@ -1,6 +1,7 @@
 """What the configuration says, parsed and checked. Every value here can be trusted."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -61,6 +62,14 @@ class Site:
         return self.database or f"sqlite:///{self.state_dir / 'broker.db'}"
 
 
+class SlurmRoad(StrEnum):
+    """How slurmctld is asked."""
+
+    AUTO = "auto"
+    COMMANDS = "commands"
+    PYSLURM = "pyslurm"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SlurmSettings:
     """Times in seconds."""
@@ -71,6 +80,7 @@ class SlurmSettings:
     suspend_timeout_s: int
     suspend_time_s: int
     command_timeout_s: int
+    road: SlurmRoad = SlurmRoad.AUTO
 
 
 @dataclass(frozen=True, kw_only=True)

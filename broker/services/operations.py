@@ -34,6 +34,7 @@ class Operations:
         clock: Callable[[], datetime],
         version: str,
         cluster: str,
+        road: str,
         addresses: Mapping[str, IPv4Address],
         granularity: Mapping[str, timedelta],
         lease_logs: Path,
@@ -46,6 +47,7 @@ class Operations:
         self._clock = clock
         self._version = version
         self._cluster = cluster
+        self._road = road
         self._addresses = addresses
         self._granularity = granularity
         self._lease_logs = lease_logs
@@ -130,6 +132,7 @@ class Operations:
             return Status(
                 version=self._version,
                 cluster=self._cluster,
+                slurm=self._road,
                 paused=purchasing.paused(db),
                 living_leases=leases.count_living(db),
                 activities=self._health(),

@@ -58,6 +58,8 @@ class Status:
 
     version: str
     cluster: str
+    slurm: str
+    """Which way slurmctld is asked, and why that one."""
     paused: str | None
     """Why buying is paused; None: it is not."""
     living_leases: int

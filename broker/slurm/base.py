@@ -1,4 +1,4 @@
-"""The seam to slurmctld. Two roads stand behind it: commands (`client.py`) and, later, pyslurm."""
+"""The seam to slurmctld. Two roads stand behind it: commands (`client.py`) and pyslurm (`pyslurm_client.py`)."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -1,6 +1,5 @@
 """slurmctld by its commands: the road that works with every release."""
 
-import re
 import secrets
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -11,17 +10,11 @@ from broker.core.demand import Job
 from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.nodes import Node
 from broker.slurm import hostlist, parse
+from broker.slurm.said import NoSuchJob, error_of, line
 
 # One argument may hold 128 KiB, and slurmctld holds its locks for a whole update: not one call for 10 000 names. Fewer
 # names a call would cost a process and a connection each.
-_NAMES_A_CALL = 200
-_AWAY = re.compile(
-    r"Unable to contact slurm controller|Socket timed out|Connection (refused|timed out|reset)"
-    r"|Zero Bytes were transmitted|standby mode|Transport endpoint|No route to host"
-    r"|Communication connection failure|temporarily unable|rate limit",
-    re.IGNORECASE,
-)
-_NO_SUCH_JOB = re.compile(r"Invalid job id specified", re.IGNORECASE)
+NAMES_A_CALL = 200
 
 
 class CommandClient:
@@ -46,16 +39,18 @@ class CommandClient:
         wanted = None if ids is None else set(ids)
         if wanted is not None and not wanted:
             return []
-        command = ["squeue", "--noheader", "--all", "--local", "--states=all"]
+        # Without --array, squeue hides a requeued task of an array in the line of those that never started.
+        command = ["squeue", "--noheader", "--all", "--local", "--states=all", "--array"]
         if wanted is not None and len(wanted) == 1:  # for more, squeue itself reads all jobs
             command.append(f"--jobs={next(iter(wanted))}")
         separator = "x" + secrets.token_hex(8)  # a digit first would be read as the width of the column
         try:
             # By the environment: other users can read an argument list in time to put it into a job's name.
             text = self._run(command, {"SQUEUE_FORMAT2": parse.jobs_format(separator)})
-        except _NoSuchJob:
+        except NoSuchJob:
             return []
-        return [job for job in parse.parse_jobs(text, separator) if wanted is None or job.id in wanted]
+        told = {job.id: job for job in parse.parse_jobs(text, separator)}  # tasks without a job of their own share one
+        return [job for job in told.values() if wanted is None or job.id in wanted]
 
     def set_down(self, nodes: Iterable[str], reason: str) -> None:
         self._update_nodes(nodes, "DOWN", reason)
@@ -65,14 +60,14 @@ class CommandClient:
 
     def _update_nodes(self, nodes: Iterable[str], state: str, reason: str) -> None:
         names = sorted(set(nodes))
-        for start in range(0, len(names), _NAMES_A_CALL):
-            batch = hostlist.fold(names[start : start + _NAMES_A_CALL])
-            self._run(["scontrol", "update", f"NodeName={batch}", f"State={state}", f"Reason={_line(reason)}"])
+        for start in range(0, len(names), NAMES_A_CALL):
+            batch = hostlist.fold(names[start : start + NAMES_A_CALL])
+            self._run(["scontrol", "update", f"NodeName={batch}", f"State={state}", f"Reason={line(reason)}"])
 
     def set_admin_comment(self, job_id: int, text: str) -> None:
         try:
-            self._update_job(job_id, f"AdminComment={_line(text)}")
-        except _NoSuchJob:
+            self._update_job(job_id, f"AdminComment={line(text)}")
+        except NoSuchJob:
             return
 
     def requeue_now(self, job_id: int) -> None:
@@ -89,7 +84,7 @@ class CommandClient:
     def cancel(self, job_id: int) -> None:
         try:
             self._run(["scancel", f"{job_id:d}"])
-        except _NoSuchJob:
+        except NoSuchJob:
             return
 
     def _update_job(self, job_id: int, change: str) -> None:
@@ -113,17 +108,4 @@ class CommandClient:
         if done.returncode == 0:
             return done.stdout.decode("utf-8", "replace")
         said = " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())
-        if _NO_SUCH_JOB.search(said):
-            raise _NoSuchJob(f"{doing}: {said}")
-        if _AWAY.search(said):
-            raise SlurmUnavailable(f"{doing}: {said}")
-        raise BrokerError(f"{doing}: Slurm refused: {said or f'exit status {done.returncode}'}")
-
-
-class _NoSuchJob(BrokerError):
-    """slurmctld has never heard of the job, or has forgotten it."""
-
-
-def _line(text: str) -> str:
-    """One line that scontrol takes as one value."""
-    return " ".join(text.split())
+        raise error_of(doing, said or f"exit status {done.returncode}")

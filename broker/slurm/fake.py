@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from broker.core.demand import Job
 from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.nodes import Node
+from broker.slurm.said import line
 
 
 class FakeSlurm:
@@ -35,6 +36,7 @@ class FakeSlurm:
         job_id: int,
         state: str = "CONFIGURING",
         *,
+        name: str | None = None,
         nodes: Iterable[str] = (),
         user: str = "alice",
         uid: int = 1001,
@@ -48,7 +50,7 @@ class FakeSlurm:
         known = self.job_table.get(job_id)
         job = Job(
             id=job_id,
-            name=f"job{job_id}",
+            name=name or f"job{job_id}",
             user=user,
             uid=uid,
             account=None,
@@ -86,6 +88,10 @@ class FakeSlurm:
     def power_down_force(self, nodes: Iterable[str], reason: str) -> None:
         self._answer()
         names = tuple(nodes)
+        reason = line(reason)
+        for name in names:
+            if self.node_table and name not in self.node_table:
+                raise BrokerError(f"scontrol update NodeName={name}: Invalid node name specified")
         self.power_downs.append((names, reason))
         for name in names:
             if name in self.node_table:
@@ -94,6 +100,7 @@ class FakeSlurm:
 
     def set_admin_comment(self, job_id: int, text: str) -> None:
         self._answer()
+        text = line(text)
         self.admin_comments[job_id] = text
         if job_id in self.job_table:
             self.job_table[job_id] = replace(self.job_table[job_id], admin_comment=text)

@@ -20,8 +20,8 @@ _JOB_FIELDS = (
 
 _NOTHING = frozenset({"", "(null)", "N/A", "n/a", "None", "NONE", "Unknown"})
 _NO_LIMIT = _NOTHING | {"UNLIMITED", "NOT_SET", "INVALID", "Partition_Limit"}
-_BEFORE_START = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
-_BEFORE_END = _BEFORE_START | {"CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
+BEFORE_START = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
+BEFORE_END = BEFORE_START | {"CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
 
 # The OS text before State comes from the node: of two matches the last one is Slurm's own.
 _NODE = re.compile(r"NodeName=(?P<name>\S+) (?:.* )?State=(?P<state>\S+) ThreadsPerCore=\d+ (?P<rest>.*)")
@@ -83,8 +83,8 @@ def _job(fields: Mapping[str, str]) -> Job:
             time_limit=_duration(fields["timelimit"]),
             submitted_at=_time(fields["submittime"]),
             # Before the start, and before the end, these are Slurm's guesses.
-            started_at=None if state in _BEFORE_START else _time(fields["starttime"]),
-            ended_at=None if state in _BEFORE_END else _time(fields["endtime"]),
+            started_at=None if state in BEFORE_START else _time(fields["starttime"]),
+            ended_at=None if state in BEFORE_END else _time(fields["endtime"]),
             batch=fields["batchflag"] == "1",
         )
     except ValueError as exc:

@@ -55,6 +55,7 @@ def live(order: Order) -> None:
     outside = Outside(
         providers={},
         slurm=RemoteSlurm(callers, effects),
+        road="a Slurm of the crash driver",
         net=RemoteNet(callers, effects),
         as_user=RemoteAsUser(callers, effects),
         open_shell=RemoteShells(callers, effects),

@@ -7,6 +7,11 @@ if [ "${IN_RIG:-}" != 1 ]; then
 fi
 D=$1
 shift
+if [ -n "${SLURM_PREFIX:-}" ]; then # another release than the host's
+  mount --bind "$SLURM_PREFIX/bin" /usr/local/bin
+  mount --bind "$SLURM_PREFIX/sbin" /usr/local/sbin
+fi
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 hostname ctl
 ip link set lo up
 ip link add br0 type bridge # slurmctld refuses to start with loopback alone

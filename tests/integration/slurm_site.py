@@ -95,9 +95,13 @@ sys.stdout.buffer.write(pickle.dumps(answer))
 
 
 class SlurmSite:
-    """Starts on creation; `close` ends every process, mount and namespace of it and removes its folder."""
+    """Starts on creation; `close` ends every process, mount and namespace of it and removes its folder.
 
-    def __init__(self) -> None:
+    `prefix`: where another Slurm than the host's is installed.
+    """
+
+    def __init__(self, prefix: Path | None = None) -> None:
+        self._prefix = prefix
         # Not pytest's own folder: SlurmUser has to reach this one.
         self.folder = Path(tempfile.mkdtemp(prefix="broker-slurm-"))
         self.folder.chmod(0o755)
@@ -140,6 +144,7 @@ class SlurmSite:
         addresses = [HUB, "10.77.9.1", *ADDRESSES.values()]
         self._process = subprocess.Popen(
             [HERE / "slurm_rig.sh", self.folder, *addresses],
+            env={**os.environ, "SLURM_PREFIX": str(self._prefix or "")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -173,7 +178,7 @@ class SlurmSite:
     def command(self, *words: str, env: dict[str, str] | None = None) -> list[str]:
         """The argument list that runs `words` inside."""
         settings = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "SLURM_CONF": f"{self.folder}/etc/slurm.conf",
             **(env or {}),
         }

@@ -7,11 +7,16 @@ import os
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from integration.slurm_site import SlurmSite, wait_for
 
 from broker.core.errors import BrokerError, SlurmUnavailable
+from broker.slurm.parse import resume_jobs
+
+OTHER = os.environ.get("BROKER_SLURM_PREFIX", "")
+"""Where another Slurm than the host's is installed, to try the edge at that one."""
 
 pytestmark = [
     pytest.mark.rig,
@@ -22,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def site():
-    site = SlurmSite()
+    site = SlurmSite(Path(OTHER) if OTHER else None)
     yield site
     site.close()
 
@@ -64,7 +69,7 @@ def test_a_job_on_an_elastic_partition_becomes_an_intent_and_a_knock(site, job):
     site.knocks()
     intent = site.intent("resume", "h100-2")
     assert (intent["version"], intent["verb"]) == (1, "resume")
-    assert {"job_id": job, "nodes": "h100-[1-2]"} in intent["resume"]["jobs"]
+    assert (job, ("h100-1", "h100-2")) in resume_jobs(intent["resume"])
     assert abs(intent["at"] - time.time()) < 60
     assert site.knocks() > 0
     (path,) = [path for path in site.intents.glob("*.json") if "h100" in path.read_text()]
@@ -203,6 +208,11 @@ def test_slurm_reads_our_lines_and_finds_nothing_to_say(site):
     assert f"{site.folder}/etc/broker/resume" in site.run("scontrol", "show", "config")
 
 
+@pytest.mark.xfail(
+    bool(OTHER),
+    strict=True,
+    reason="Slurm 25.11 counts the prologs that it kills at its own end as done, and runs them no more after its start",
+)
 def test_a_job_still_waits_after_slurmctld_was_away(site):
     job = site.submit("-p", "h100", "-w", "h100-4", "--wrap", "sleep 300")
     waiter(site, job)

@@ -105,6 +105,7 @@ class MemoryOperations:
         return Status(
             version="0.1.0",
             cluster="demo",
+            slurm="commands, as configured",
             paused=self.paused,
             living_leases=len(self.leases(include_released=False, node=None)),
             activities={"launch": (NOON, None), "sweep": (None, "lambda-a: HTTP 500")},

@@ -20,6 +20,7 @@ def test_the_status_names_cluster_pause_activities_and_providers(api):
         "schema_version": 1,
         "version": "0.1.0",
         "cluster": "demo",
+        "slurm": "commands, as configured",
         "paused": None,
         "living_leases": 0,
         "activities": {
