@@ -1,0 +1,60 @@
+"""The machines of one job become peers of one another."""
+
+import pytest
+from factories import a_job
+
+from broker.core.leases import LeaseState
+from broker.db import leases, steps
+from broker.reconcile import attend, hand_back, peers
+from broker.reconcile.attend import WaitingJob
+
+NODES = ("h100-1", "h100-2")
+
+
+@pytest.fixture
+def pair(rig):
+    """Two joined machines of job 7, each with a key of its own."""
+    for node in NODES:
+        rig.ask(node)
+    rig.slurm.job_table[7] = a_job(nodes=NODES)
+    rig.until(lambda: sum("slurmd" in machine.ran for machine in rig.machines.machines.values()) == 2)
+    found = []
+    with rig.world.engine.begin() as db:
+        for number, node in enumerate(NODES):
+            lease = leases.holding(db, node)
+            steps.record(
+                db, lease.id, "overlay", {"public_key": f"key{number}", "listen_port": "4500"}, 0.1, rig.clock()
+            )
+            found.append(leases.amend(db, lease, None, rig.clock(), private_address=f"10.19.0.{number}"))
+    return found
+
+
+def meets(rig, lease, *keys):
+    rig.machines.machines[lease.address].outputs["peers_met"] = {"met": " ".join(keys)}
+
+
+def test_machines_that_have_met_on_both_sides_are_no_strangers(rig, pair):
+    meets(rig, pair[0], "key1")
+    meets(rig, pair[1], "key0")
+    assert peers.introduce(rig.world, 7, pair) == []
+
+
+def test_one_side_alone_is_not_enough(rig, pair):
+    meets(rig, pair[0], "key1")
+    meets(rig, pair[1])
+    assert peers.introduce(rig.world, 7, pair) == ["h100-1 and h100-2"]
+
+
+def test_a_job_whose_machines_cannot_meet_is_not_started_but_held_with_the_reason(rig, pair):
+    for lease in pair:
+        meets(rig, lease)
+        rig.slurm.set_node(lease.node, "ALLOCATED", "CLOUD")
+    for _ in range(3):
+        rig.step()
+    attend.attend(rig.world, WaitingJob(id=7, user="alice", nodes=NODES))
+    rig.step(hand_back)
+    assert rig.slurm.held == [7]
+    assert "h100-1 and h100-2 cannot reach one another" in rig.slurm.admin_comments[7]
+    assert {name for names, _ in rig.slurm.power_downs for name in names} == {*NODES}
+    with rig.world.engine.begin() as db:
+        assert leases.holding(db, "h100-1").state is LeaseState.READY, "Slurm's own call lets it go"
