@@ -162,6 +162,7 @@ def _slurm(section: Section) -> SlurmSettings:
         suspend_timeout_s=section.whole("suspend_timeout_s", 60, low=1, high=_DAY_S, unit="seconds"),
         suspend_time_s=section.whole("suspend_time_s", 300, low=1, high=30 * _DAY_S, unit="seconds"),
         command_timeout_s=section.whole("command_timeout_s", 30, low=1, high=600, unit="seconds"),
+        task_prolog=section.choice("task_prolog", {"yes", "no"}, "no") == "yes",
         road=SlurmRoad(section.choice("road", [road.value for road in SlurmRoad], "auto") or "auto"),
     )
 

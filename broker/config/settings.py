@@ -81,6 +81,7 @@ class SlurmSettings:
     suspend_time_s: int
     command_timeout_s: int
     road: SlurmRoad = SlurmRoad.AUTO
+    task_prolog: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ class SlurmSite:
     conf: PurePosixPath = CONF
     interface: str = "broker0"
     """The overlay's, on nodes."""
+    task_prolog: bool = False
+    """The site has copied our TaskProlog to its own nodes, and wants it in slurm.conf."""
 
     @property
     def partitions(self) -> dict[str, tuple[str, ...]]:

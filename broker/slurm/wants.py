@@ -100,15 +100,7 @@ def _programs(site: SlurmSite) -> list[Want]:
             why="starts a job the moment its nodes and home are there (else up to 30 s later, and without its home); "
             "other partitions' jobs pass at once",
         ),
-        Want(
-            parameter="TaskProlog",
-            value=f"{folder}/task_prolog.sh",
-            need=Need.ADVISED,
-            fit=Fit.CHAIN,
-            site_wide=True,
-            why="tells MPI and NCCL on rented nodes which interface reaches the job's other nodes; says nothing elsewhere "
-            "(a node without the file logs that it is missing, and runs its tasks)",
-        ),
+        *_task_prolog(site),
         Want(
             parameter="JobSubmitPlugins",
             value="lua",
@@ -116,6 +108,23 @@ def _programs(site: SlurmSite) -> list[Want]:
             fit=Fit.ENTRIES,
             why="job_submit.lua calls broker.lua, which refuses wrong wishes and heterogeneous jobs at submit",
         ),
+    ]
+
+
+def _task_prolog(site: SlurmSite) -> list[Want]:
+    """Only where the site asks for it: a node that lacks the file fails every task, measured on 22.05."""
+    if not site.task_prolog:
+        return []
+    return [
+        Want(
+            parameter="TaskProlog",
+            value=f"{site.install_dir}/task_prolog.sh",
+            need=Need.ADVISED,
+            fit=Fit.CHAIN,
+            site_wide=True,
+            why="tells MPI and NCCL on rented nodes which interface reaches the job's other nodes; says nothing elsewhere. "
+            "EVERY node must have the file: Slurm fails each task on one that lacks it",
+        )
     ]
 
 

@@ -92,6 +92,7 @@ def site_from_settings(settings: Settings, folder: Path | None = None) -> SlurmS
         spool=PurePosixPath(settings.site.spool_dir),
         conf=PurePosixPath(settings.slurm.conf),
         interface=settings.overlay.interface,
+        task_prolog=settings.slurm.task_prolog,
     )
 
 
