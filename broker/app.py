@@ -35,6 +35,7 @@ from broker.reconcile import (
     allot,
     attend,
     bootstrap,
+    exports,
     hand_back,
     join,
     launch,
@@ -270,6 +271,7 @@ def _activities(
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
         Activity(name="living", interval_seconds=min(30.0, renewed_s), find=living.find, nudged=False),
         Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
+        Activity(name="exports", interval_seconds=10.0, find=lambda: exports.find(world), nudged=False),
         Activity(name="overlay", interval_seconds=10.0, find=lambda: overlay.find(world), nudged=False),
         Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
         # Nobody may ever scrape: then the history still has to be read in small pieces.

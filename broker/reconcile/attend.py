@@ -29,6 +29,7 @@ from broker.slurm import hostlist
 
 log = logging.getLogger("broker.attend")
 
+_A_NODE = frozenset({LeaseState.BOOTSTRAPPING, LeaseState.READY})
 # Homes brought at the same time for one job; more only wait for one another at broker-as-user.
 _AT_ONCE = 16
 _FIFO_ALONE = timedelta(minutes=1)
@@ -203,15 +204,28 @@ def _bring_home(world: World, job: Job, lease: Lease) -> None:
                 raise BrokerError(f"job {job.id}: {lease.node} still runs job {other.job_id} of {other.user}")
         # The intent first: if we die after the export, the open row makes the next run take it away.
         with world.engine.begin() as db:
+            _still_a_node(leases.get(db, lease.id))
             jobs.attend(db, job.id, lease.id, job.user, now)
         address = str(world.site.addresses[lease.node])
         home = world.as_user.export_home(job.user, lease.id, public_key, address)
+        # A fence meanwhile took away what it found, and may have looked before the export was there.
+        with reading(world.engine) as db:
+            current = leases.get(db, lease.id)
+        if current.state not in _A_NODE:
+            world.as_user.unexport_home(job.user, lease.id)
+        _still_a_node(current)
         until = latest_end(job, now)
         world.promise(lease, job.id, until)
         run_on_node(world, lease, start_job_steps(JobOnNode(job_id=job.id, home=home, until=until)))
         with world.engine.begin() as db:
             jobs.mounted(db, job.id, lease.id, world.clock())
     log.info("job=%s user=%s node=%s lease_id=%s home mounted", job.id, job.user, lease.node, lease.id)
+
+
+def _still_a_node(lease: Lease) -> None:
+    """BrokerError: the lease was given up meanwhile."""
+    if lease.state not in _A_NODE:
+        raise BrokerError(f"{lease.node}: lease {lease.id} is {lease.state}: no home is brought to it any more")
 
 
 def _take_home_away(world: World, attended: AttendedJob) -> bool:

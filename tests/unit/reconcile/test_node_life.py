@@ -6,11 +6,12 @@ import pytest
 from factories import a_job
 
 from broker.core.errors import BrokerError, NodeUnreachable
+from broker.core.leases import LeaseState
 from broker.core.offers import InstanceSpec, InstanceState
 from broker.db import jobs, leases
-from broker.reconcile import allot, bootstrap, launch, overlay, release
+from broker.reconcile import allot, attend, bootstrap, exports, launch, overlay, release
+from broker.reconcile.attend import WaitingJob, find_forgotten
 from broker.reconcile.attend import find as find_attending
-from broker.reconcile.attend import find_forgotten
 from broker.reconcile.renew import find as renew
 from broker.reconcile.sweep import Sweep
 
@@ -319,3 +320,28 @@ def test_while_slurmctld_is_away_no_good_machine_is_thrown_away(rig):
     rig.until(lambda: joined(rig))
     slurm_sees(rig)
     rig.until(lambda: rig.states() == ["ready"], 5)
+
+
+def test_a_machine_fenced_while_a_home_is_brought_to_it_keeps_no_export(rig, waiting):
+    lease = ready(rig)
+    export = rig.as_user.export_home
+
+    def fenced_first(user, lease_id, key, address):
+        with rig.world.engine.begin() as db:
+            leases.move(db, leases.get(db, lease_id), LeaseState.RELEASING, "lost", rig.clock())
+        return export(user, lease_id, key, address)
+
+    rig.as_user.export_home = fenced_first
+    with rig.world.engine.begin() as db:
+        jobs.end(db, 7, lease.id, rig.clock())
+    rig.as_user.unexport_home("alice", lease.id)
+    with pytest.raises(BrokerError, match="no home is brought"):
+        attend.attend(rig.world, WaitingJob(id=7, user="alice", nodes=("h100-1",)))
+    assert rig.as_user.exports() == []
+
+
+def test_an_export_that_no_job_needs_is_taken_away(rig, waiting):
+    lease = ready(rig)
+    rig.as_user.export_home("bob", lease.id, "ssh-ed25519 AAAA", "10.77.0.2")
+    exports.mend(rig.world)
+    assert [export.user for export in rig.as_user.exports()] == ["alice"]
