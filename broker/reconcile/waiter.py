@@ -14,8 +14,12 @@ def tell(jobs_folder: Path, job_id: int, words: str) -> bool:
     writer = _open(jobs_folder / f"{job_id}.fifo")
     if writer is None:
         return False
-    with os.fdopen(writer, "w") as line:
-        line.write(" ".join(words.split()) + "\n")
+    try:
+        os.write(writer, (" ".join(words.split()) + "\n").encode())
+    except BrokenPipeError:  # it ended in this moment
+        return False
+    finally:
+        os.close(writer)
     return True
 
 

@@ -236,7 +236,7 @@ def _write_site(folder: Path, kind: Kind) -> Path:
     for name in CREDENTIALS:
         (folder / f"{name}.key").write_text(f"key-of-{name}\n")
         (folder / f"{name}.key").chmod(0o600)
-    _write_bundle(folder / "state" / "bundle" / "bundle-0.tar.gz")
+    write_bundle(folder / "state" / "bundle" / "bundle-0.tar.gz")
     credentials = "".join(
         f'[provider.{name}]\nkind = "lambda"\napi_key_file = "{folder / name}.key"\ntrust = "full"\n'
         f"boot_timeout_s = {kind.boot_timeout}\n"
@@ -278,7 +278,7 @@ nodes = {kind.nodes}
     return config
 
 
-def _write_bundle(path: Path) -> None:
+def write_bundle(path: Path) -> None:
     """An archive that says what it holds, and holds nothing: no machine here unpacks it."""
     account = {"name": "slurm", "uid": 990, "gid": 990}
     manifest = {
