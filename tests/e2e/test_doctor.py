@@ -81,7 +81,8 @@ def test_a_site_where_all_is_well_and_a_node_with_a_job_have_no_fault(doctor, no
     assert doctor("--node", node) == (0, [])
 
 
-def test_what_is_broken_on_the_controller_is_named_with_its_mend(doctor, root, stop):
+def test_what_is_broken_on_the_controller_is_named_with_its_mend(doctor, stop, root):
+    # `stop` first, so that it is undone last: a daemon started while its key is wrong would go on with that key.
     root("chmod 777 /etc/slurm/broker/shim.py", "chmod 755 /etc/slurm/broker/shim.py")
     root(
         "cp -p /etc/slurm/slurm.conf /run/kept; echo ResumeTimeout=20 >>/etc/slurm/slurm.conf",
