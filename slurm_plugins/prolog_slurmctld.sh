@@ -70,8 +70,9 @@ printf k | dd of="$SPOOL/knock" oflag=nonblock conv=nocreat,notrunc status=none 
 
 read -r word rest <&3
 [ "$word" != start ] || exit 0
-# Slurm has requeued the job, lets us wait on, and starts it nowhere before we end. Not 1: that would requeue it once more.
-[ "$word" != gone ] || exit 0
+# Slurm has requeued the job, lets us wait on, and starts it nowhere before we end. Not 0: were it about to start again
+# in this moment, that would let it go without its home.
+[ "$word" != gone ] || exit 1
 if [ "$word" = end ]; then
     # srun or salloc, and nothing to wait for. Only SlurmUser, which we are, may write to a user's terminal.
     SLURM_CONF=$CONF

@@ -339,8 +339,10 @@ class Slurmctld:
                 self._end_waiter(job)
                 if words.startswith("end"):
                     self.scancel(job.id)
-                # Exit 0 also after `gone`: of a job that is about to start, that would let it go.
-                job.let_go = configuring and job.state == "CONFIGURING"
+                if words.startswith("start"):
+                    job.let_go = configuring and job.state == "CONFIGURING"
+                elif configuring and job.state == "CONFIGURING":
+                    self._requeue(job)
             elif now - job.waits_since > self.times.resume_timeout + _WAITS_LONGER:
                 self._end_waiter(job)
                 if configuring:

@@ -213,11 +213,11 @@ def _group(leader):
     return members
 
 
-def test_a_waiter_whose_job_was_requeued_ends_without_requeueing_it_again(spool, start):
+def test_a_waiter_whose_job_was_requeued_ends_and_never_lets_it_start(spool, start):
     waiter = start()
     wait_for_file(spool)
     answer(spool, b"gone\n")
-    assert waiter.wait(10) == 0
+    assert waiter.wait(10) == 1
     assert left(spool) == []
 
 
