@@ -1,6 +1,6 @@
 import pytest
 from factories import Clock
-from postgres import MISSING, Server, programs
+from postgres import a_server
 
 from broker.db.engine import open_ledger
 
@@ -12,15 +12,7 @@ def clock():
 
 @pytest.fixture(scope="session")
 def postgres():
-    found = programs()
-    if found is None:
-        pytest.skip(MISSING)
-    server = Server(found)
-    try:
-        server.make_template()
-        yield server
-    finally:
-        server.remove()
+    yield from a_server()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

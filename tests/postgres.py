@@ -7,8 +7,10 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from sqlalchemy import create_engine, make_url
 
 from broker.db.engine import open_ledger
@@ -118,3 +120,16 @@ class Server:
             group=pwd.getpwnam(self._user).pw_gid,
             cwd=self.folder,
         )
+
+
+def a_server() -> Iterator[Server]:
+    """A fixture's whole body: a server that lives as long as the fixture; the test is skipped where none is installed."""
+    found = programs()
+    if found is None:
+        pytest.skip(MISSING)
+    server = Server(found)
+    try:
+        server.make_template()
+        yield server
+    finally:
+        server.remove()

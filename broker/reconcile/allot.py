@@ -87,16 +87,17 @@ class _Pass:
     surplus: list[Lease]
     """Machines of dissolved groups that nobody has taken over yet."""
     plans: dict[object, Plan]
+    waits: list[tuple[Party, str | None, datetime]]
+    """Who looks again when, and why: written together at the end of the pass."""
     changed: bool = False
     """Something for the other activities to look at."""
 
     def plan(self, party: Party, place: Place | None) -> Plan:
         lease = party.waiting[0]
         left = min(each.deadline for each in party.waiting) - self.now
+        late = {what for what, took in self.boot_p95.items() if took > left}
         slow = frozenset(
-            offer.id
-            for offer in self.on_sale
-            if self.boot_p95.get((offer.provider, offer.instance_type), timedelta()) > left
+            offer.id for offer in (self.on_sale if late else ()) if (offer.provider, offer.instance_type) in late
         )
         request = Request(
             shape=self.world.site.shapes[lease.shape],
@@ -145,6 +146,7 @@ def allot(world: World) -> None:
             ),
             surplus=[],
             plans={},
+            waits=[],
         )
         waiting = [lease for lease in held if lease.state is LeaseState.REQUESTED and lease.offer_id is None]
         tried = leases.of_requests(db, {lease.request_id for lease in waiting})
@@ -165,6 +167,7 @@ def allot(world: World) -> None:
     if chosen:
         _write(look, chosen)
     _give_back(look)
+    _write_waits(look)
     if look.changed:
         world.nudge()
 
@@ -223,7 +226,7 @@ def _no_room(look: _Pass, party: Party, place: Place) -> None:
         return
     if any(lease.state is LeaseState.READY for lease in party.standing):
         if party.job is not None and not party.job.batch:
-            # srun and salloc would die of it: rather over the hub than not at all.
+            # srun and salloc would die of it: rather over the internet than not at all.
             _elsewhere(look, party, place)
             return
         reason = f"{place.zone} of {place.provider} has too few machines for {party.size} nodes"
@@ -267,7 +270,10 @@ def _take_over(look: _Pass, party: Party) -> bool:
         there = [lease for lease in fitting if (lease.provider, lease.zone) == where][: len(party.waiting)]
         with look.world.engine.begin() as db:
             for machine, wanted in zip(there, party.waiting, strict=True):
-                purchases.take_over(db, leases.get(db, machine.id), leases.get(db, wanted.id), look.now)
+                ours, theirs = leases.get(db, machine.id), leases.get(db, wanted.id)
+                if ours.state is not LeaseState.BOOTSTRAPPING or theirs.state is not LeaseState.REQUESTED:
+                    raise StaleLease(machine.id)  # one of them was given up meanwhile: all of it is looked at anew
+                purchases.take_over(db, ours, theirs, look.now)
                 steps.forget_after(db, machine.id, steps.BEFORE_NODE)
         look.changed = True
         for machine in there:
@@ -367,15 +373,28 @@ def _stopped(look: _Pass, party: Party, reason: str) -> None:
 
 
 def _wait(look: _Pass, party: Party, reason: str | None, until: datetime) -> None:
-    """Look again at `until`; say why once, not at every look."""
-    new = reason is not None and any(lease.reason != reason for lease in party.waiting)
+    """Look again at `until`; `reason` None: nothing that anybody need know."""
+    look.waits.append((party, reason, until))
+
+
+def _write_waits(look: _Pass) -> None:
+    """In one transaction: a thousand leases may wait for one credential's turn. Each reason is said once, not at every look."""
+    told: dict[int, tuple[Job, str]] = {}
+    if not look.waits:
+        return
     with look.world.engine.begin() as db:
-        for lease in party.waiting:
-            said = None if reason is None or lease.reason == reason else reason
-            changes = {} if reason is None else {"reason": reason}
-            leases.amend(db, lease, said, look.now, not_before=until, **changes)
-    if new and party.job is not None:
-        _tell(look.world, party.job, f"broker: {reason}")
+        for party, reason, until in look.waits:
+            for waiting in party.waiting:
+                lease = leases.get(db, waiting.id)
+                if lease.state is not LeaseState.REQUESTED or lease.offer_id is not None:
+                    continue  # given up meanwhile
+                new = reason is not None and lease.reason != reason
+                changes = {} if reason is None else {"reason": reason}
+                leases.amend(db, lease, reason if new else None, look.now, not_before=until, **changes)
+                if new and party.job is not None:
+                    told[party.job.id] = (party.job, f"broker: {reason}")
+    for job, text in told.values():
+        _tell(look.world, job, text)
 
 
 def _tell(world: World, job: Job, text: str) -> None:

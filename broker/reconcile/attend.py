@@ -46,6 +46,8 @@ class WaitingJob:
     nodes: tuple[str, ...]
     inode: int = 0
     """Of its file: a requeued job's waiter leaves a new one under the same name."""
+    door: waiter.Door | None = None
+    """Where this waiter, and no later one, is told."""
 
 
 def find(world: World) -> Iterable[Task]:
@@ -186,7 +188,8 @@ def _remove_lone_fifos(world: World) -> None:
 def _waiting(world: World) -> Iterable[WaitingJob]:
     for path in sorted(world.site.jobs_folder.glob("*.job")):
         try:
-            yield replace(parse_waiting(path.name, path.read_text()), inode=path.stat().st_ino)
+            waiting = parse_waiting(path.name, path.read_text())
+            yield replace(waiting, inode=path.stat().st_ino, door=waiter.door(world.site.jobs_folder, waiting.id))
         except FileNotFoundError:
             continue
         except (OSError, ValueError, BrokerError) as exc:
@@ -256,7 +259,7 @@ def _take_home_away(world: World, attended: AttendedJob) -> bool:
 
 
 def _let_go(world: World, waiting: WaitingJob) -> None:
-    if not waiter.tell(world.site.jobs_folder, waiting.id, "start"):  # or not yet: the next pass tells
+    if not waiter.tell(world.site.jobs_folder, waiting.id, "start", waiting.door):  # or not yet: the next pass tells
         _forget_if_gone(world, waiting)
         return
     world.introduced.pop(waiting.id, None)
@@ -283,7 +286,7 @@ def _forget_if_gone(world: World, waiting: WaitingJob) -> None:
 
 def _dismiss(world: World, waiting: WaitingJob) -> None:
     """Its job has ended, or was requeued: then Slurm lets the waiter live, and starts the job nowhere before it ends."""
-    waiter.tell(world.site.jobs_folder, waiting.id, "gone")
+    waiter.tell(world.site.jobs_folder, waiting.id, "gone", waiting.door)
     _forget(world, waiting)
 
 

@@ -5,7 +5,7 @@ pending again it is told when to start and why, or it is held. `srun` and `sallo
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from broker.core.demand import Job
@@ -32,6 +32,10 @@ def find(world: World) -> Iterable[Task]:
 
 def hand_back(world: World, waiting: list[Lease]) -> None:
     """Take each job's next step; its leases are done with when it knows when to start again, or is no more."""
+    # Before Slurm is asked: a word for a waiter that this answer knows must not reach one of the job's next start.
+    doors: dict[int | None, waiter.Door | None] = {
+        lease.job_id: waiter.door(world.site.jobs_folder, lease.job_id) for lease in waiting if lease.job_id is not None
+    }
     flags = {node.name: node.flags for node in world.slurm.nodes()}
     jobs = {job.id: job for job in world.slurm.jobs({lease.job_id for lease in waiting if lease.job_id is not None})}
     together: dict[object, list[Lease]] = {}
@@ -39,7 +43,7 @@ def hand_back(world: World, waiting: list[Lease]) -> None:
         together.setdefault(lease.job_id or lease.node, []).append(lease)
     for group in together.values():
         job = jobs.get(group[0].job_id) if group[0].job_id is not None else None
-        if _one(world, group, job, flags):
+        if _one(world, group, job, flags, doors.get(group[0].job_id)):
             for lease in group:
                 with world.engine.begin() as db:
                     leases.amend(db, leases.get(db, lease.id), None, world.clock(), not_before=None)
@@ -47,16 +51,23 @@ def hand_back(world: World, waiting: list[Lease]) -> None:
 
 def _hold(world: World) -> None:
     """Jobs that no other try would help, once they are requeued."""
-    for job in world.slurm.jobs(world.to_hold):
+    doors = {job_id: waiter.door(world.site.jobs_folder, job_id) for job_id in world.to_hold}
+    for job in world.slurm.jobs(doors):
         if job.state == "PENDING":
-            waiter.tell(world.site.jobs_folder, job.id, "gone")
+            waiter.tell(world.site.jobs_folder, job.id, "gone", doors[job.id])
             world.slurm.set_admin_comment(job.id, world.to_hold[job.id])
             world.slurm.hold(job.id)
         if job.state != "CONFIGURING":
             del world.to_hold[job.id]
 
 
-def _one(world: World, group: Sequence[Lease], job: Job | None, flags: dict[str, frozenset[str]]) -> bool:
+def _one(
+    world: World,
+    group: Sequence[Lease],
+    job: Job | None,
+    flags: Mapping[str, frozenset[str]],
+    door: waiter.Door | None,
+) -> bool:
     """The next step for the nodes of one job; whether it was the last one."""
     reason = f"broker: {group[-1].reason}"
     with reading(world.engine) as db:
@@ -65,7 +76,7 @@ def _one(world: World, group: Sequence[Lease], job: Job | None, flags: dict[str,
     if job is not None and configuring and not job.batch:
         world.slurm.set_admin_comment(job.id, reason)
         told = f"{reason}. The job is cancelled: submit it again later, or with other wishes"
-        if waiter.tell(world.site.jobs_folder, job.id, f"end {told}"):
+        if waiter.tell(world.site.jobs_folder, job.id, f"end {told}", door):
             return False  # it tells the user, and cancels; powering its node down now would end srun without a word
         world.slurm.cancel(job.id)
     booting = {name for name in free if "POWERING_UP" in flags.get(name, ()) and "POWER_DOWN" not in flags[name]}
@@ -75,6 +86,7 @@ def _one(world: World, group: Sequence[Lease], job: Job | None, flags: dict[str,
     if configuring:
         return False  # slurmctld has not requeued it yet
     if job is not None and job.state == "PENDING":
+        waiter.tell(world.site.jobs_folder, job.id, "gone", door)
         _put_off(world, group, job, reason)
     return True
 
@@ -83,7 +95,6 @@ def _put_off(world: World, group: Sequence[Lease], job: Job, reason: str) -> Non
     again = max((lease.not_before for lease in group if lease.not_before is not None), default=world.clock())
     with reading(world.engine) as db:
         rounds = refusals.rounds(leases.of_job(db, job.id))
-    waiter.tell(world.site.jobs_folder, job.id, "gone")
     try:
         if refusals.must_hold(group[-1].reason, rounds):
             world.slurm.hold(job.id)

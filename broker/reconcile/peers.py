@@ -29,8 +29,9 @@ def introduce(world: World, job_id: int, leases: Sequence[Lease]) -> list[str]:
     """
     with reading(world.engine) as db:
         overlay = {lease.id: steps.of_lease(db, lease.id)["overlay"] for lease in leases}
+    reached = [lease for lease in leases if overlay[lease.id].get("listen_port", "0") != "0"]
     peers = {
-        lease.id: [_peer(world.site.addresses, lease, other, overlay[other.id]) for other in leases if other != lease]
+        lease.id: [_peer(world.site.addresses, lease, other, overlay[other.id]) for other in reached if other != lease]
         for lease in leases
     }
     hosts = {lease.node: str(world.site.addresses[lease.node]) for lease in leases}

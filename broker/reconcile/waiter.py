@@ -1,12 +1,23 @@
 """Speaks to a job's waiting PrologSlurmctld (`slurm_plugins/prolog_slurmctld.sh`)."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
+Door = tuple[int, int]
+"""One waiter's FIFO: inode and time of its making. The job's next start leaves another one under the same name."""
 
-def tell(jobs_folder: Path, job_id: int, words: str) -> bool:
-    """Write one line to the job's waiter. False: nobody waits (any more).
+
+def door(jobs_folder: Path, job_id: int) -> Door | None:
+    """The FIFO that the job's waiter has now; look before Slurm is asked about the job, and tell only this one."""
+    with contextlib.suppress(FileNotFoundError):
+        return _door((jobs_folder / f"{job_id}.fifo").stat())
+    return None
+
+
+def tell(jobs_folder: Path, job_id: int, words: str, to: Door | None) -> bool:
+    """Write one line to the waiter behind `to`. False: it waits no more.
 
     `start`: the job may start. `end` and a text: its user is told, and the job is cancelled. `gone`: Slurm has requeued
     the job; until its old waiter has ended, it would start it nowhere else.
@@ -15,6 +26,8 @@ def tell(jobs_folder: Path, job_id: int, words: str) -> bool:
     if writer is None:
         return False
     try:
+        if _door(os.fstat(writer)) != to:
+            return False  # what we know of the job is older than this waiter
         os.write(writer, (" ".join(words.split()) + "\n").encode())
     except BrokenPipeError:  # it ended in this moment
         return False
@@ -29,6 +42,11 @@ def is_read(fifo: Path) -> bool:
     if writer is not None:
         os.close(writer)
     return writer is not None
+
+
+def _door(stat: os.stat_result) -> Door:
+    # An inode alone may be used again at once. Only a line of ours changes the second number, and that ends the waiter.
+    return stat.st_ino, stat.st_ctime_ns
 
 
 def _open(fifo: Path) -> int | None:

@@ -39,6 +39,7 @@ class Outcome:
     wrong: list[str]
     recoveries: list[float]
     labels: frozenset[tuple[str, str]]
+    died_at: frozenset[tuple[str, str]]
     folder: Path
 
 
@@ -88,6 +89,7 @@ def _run(name: str, scenario: Scenario, zygote: Zygote, first: Cut, next_cut: Ca
             wrong=wrong,
             recoveries=[debt.settled_at - debt.at for debt in world.watch.debts if debt.settled_at is not None],
             labels=frozenset((effect.label, effect.phase) for effect in effects),
+            died_at=frozenset((effect.label, effect.phase) for effect in effects if effect.died),
             folder=folder,
         )
     finally:

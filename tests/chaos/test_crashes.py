@@ -22,9 +22,8 @@ def zygote():
 def test_a_job_ends_once_though_a_daemon_dies_at_every_effect_of_its_life(zygote):
     outcome = chain(SCENARIOS["one-job"], zygote)
     assert outcome.wrong == []
-    # An effect of another thread, in the moment of the last death, may never have had one of its own.
-    assert len(outcome.labels) - outcome.deaths <= 2
-    died_at = " ".join(label for label, _ in outcome.labels)
+    assert outcome.labels - outcome.died_at == frozenset()
+    died_at = " ".join(label for label, _ in outcome.died_at)
     for effect in (
         "requested→launching", _LAUNCH, "launching→bootstrapping", "step slurmd", "net set_peer", "bootstrapping→ready",
         "export_home", "open *.fifo", "ready→draining", "net remove_peer", "terminate", "releasing→released",

@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 from factories import NOON, a_lease
-from postgres import MISSING, Server, programs
+from postgres import a_server
 
 from broker.config.settings import Secret
 from broker.core.errors import ConfigError, LedgerUnavailable, Refused
@@ -21,15 +21,7 @@ PASSWORD = "hunter2-correct-horse"
 @pytest.fixture(scope="module")
 def mortal():
     """A server that a test may stop."""
-    found = programs()
-    if found is None:
-        pytest.skip(MISSING)
-    server = Server(found)
-    try:
-        server.make_template()
-        yield server
-    finally:
-        server.remove()
+    yield from a_server()
 
 
 def test_a_server_that_is_away_at_start_is_named_with_the_mend(tmp_path):

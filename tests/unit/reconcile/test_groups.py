@@ -12,7 +12,7 @@ from broker.core.errors import NoCapacity
 from broker.core.leases import LeaseState
 from broker.core.usage import UsageEvent, UsageKind
 from broker.db import leases, steps, usage
-from broker.reconcile import allot, hand_back, launch, release
+from broker.reconcile import allot, hand_back, launch, release, waiter
 from broker.services import purchases
 
 NODES = ("h100-1", "h100-2", "h100-3")
@@ -227,3 +227,44 @@ def test_a_group_given_back_whole_leaves_nothing(rig):
     for _ in range(4):
         rig.step(release)
     assert rig.instances() == []
+
+
+def test_a_word_for_a_waiter_never_reaches_that_of_the_jobs_next_start(rig):
+    folder = rig.world.site.jobs_folder
+    os.mkfifo(folder / "7.fifo")
+    old = waiter.door(folder, 7)
+    (folder / "7.fifo").unlink()
+    os.mkfifo(folder / "7.fifo")
+    reader = os.open(folder / "7.fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert not waiter.tell(folder, 7, "start", old)
+    assert os.read(reader, 99) == b""
+    assert waiter.tell(folder, 7, "start", waiter.door(folder, 7))
+    assert os.read(reader, 99) == b"start\n"
+    os.close(reader)
+
+
+def test_surplus_that_was_given_up_meanwhile_is_taken_by_nobody(rig, monkeypatch):
+    rig.sell(EAST)
+    create = rig.providers["lambda-a"].create
+
+    def two_only(spec):
+        if len(rig.providers["lambda-a"].created) == 2:
+            raise NoCapacity("no more")
+        return create(spec)
+
+    rig.providers["lambda-a"].create = two_only
+    wake(rig)
+    wake(rig, ["h100-4"], job_id=8)
+    rig.step(allot, launch)
+    fits = allot._fits
+
+    def given_up_now(look, party, machine):
+        with rig.world.engine.begin() as db:
+            current = leases.get(db, machine.id)
+            if current.state is LeaseState.BOOTSTRAPPING:
+                purchases.give_up(db, current, "Slurm let the node go", rig.clock())
+        return fits(look, party, machine)
+
+    monkeypatch.setattr(allot, "_fits", given_up_now)
+    rig.step(allot)
+    assert [lease.state for lease in rig.ledger() if lease.node == "h100-4"] == ["requested"]
