@@ -98,6 +98,7 @@ def _put_off(world: World, group: Sequence[Lease], job: Job, reason: str) -> Non
     try:
         if refusals.must_hold(group[-1].reason, rounds):
             world.slurm.hold(job.id)
+            world.slurm.requeue_now(job.id)  # else its release would still wait for the delay of the requeue
             said = f"{reason}; held after {rounds} rounds: `scontrol release {job.id}` tries again"
         elif again <= world.clock():
             world.slurm.requeue_now(job.id)
