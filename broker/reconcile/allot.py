@@ -28,6 +28,7 @@ from broker.reconcile.driver import Task
 from broker.reconcile.join import LAST_STEP
 from broker.reconcile.world import World
 from broker.services import purchases
+from broker.slurm import hostlist
 from broker.slurm.wishes import parse_wishes
 
 log = logging.getLogger("broker.allot")
@@ -71,6 +72,16 @@ class Party:
         return Place(provider=str(provider), zone=str(zone))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """Nothing is bought for the party's nodes; Slurm may try its job again at `again`. `whole`: its machines go, too."""
+
+    party: Party
+    reason: str
+    again: datetime
+    whole: bool
+
+
 @dataclass
 class _Pass:
     """What one pass looks at; read once, whatever the number of leases."""
@@ -89,6 +100,8 @@ class _Pass:
     plans: dict[object, Plan]
     waits: list[tuple[Party, str | None, datetime]]
     """Who looks again when, and why: written together at the end of the pass."""
+    ends: list[_End]
+    """Who is given up: written together, too."""
     changed: bool = False
     """Something for the other activities to look at."""
 
@@ -147,6 +160,7 @@ def allot(world: World) -> None:
             surplus=[],
             plans={},
             waits=[],
+            ends=[],
         )
         waiting = [lease for lease in held if lease.state is LeaseState.REQUESTED and lease.offer_id is None]
         tried = leases.of_requests(db, {lease.request_id for lease in waiting})
@@ -168,6 +182,7 @@ def allot(world: World) -> None:
         _write(look, chosen)
     _give_back(look)
     _write_waits(look)
+    _write_ends(look)
     if look.changed:
         world.nudge()
 
@@ -409,15 +424,30 @@ def _end(look: _Pass, party: Party, reason: str, again: datetime, *, whole: bool
 
     `whole`: the machines of the job's other nodes go, too.
     """
+    look.ends.append(_End(party=party, reason=reason, again=again, whole=whole))
+
+
+def _write_ends(look: _Pass) -> None:
+    """In one transaction, and a line of the log for each reason: a sell-out may end a thousand."""
+    if not look.ends:
+        return
+    said: dict[str, list[str]] = {}
     with look.world.engine.begin() as db:
-        for lease in party.waiting:
-            leases.move(db, lease, LeaseState.RELEASED, reason, look.now, not_before=again)
-        for lease in party.standing if whole else ():
-            purchases.give_up(db, leases.get(db, lease.id), reason, look.now)
+        for end in look.ends:
+            for waiting in end.party.waiting:
+                lease = leases.get(db, waiting.id)
+                if lease.state is not LeaseState.REQUESTED or lease.offer_id is not None:
+                    continue  # given up meanwhile
+                leases.move(db, lease, LeaseState.RELEASED, end.reason, look.now, not_before=end.again)
+                said.setdefault(end.reason, []).append(lease.node)
+            for lease in end.party.standing if end.whole else ():
+                purchases.give_up(db, leases.get(db, lease.id), end.reason, look.now)
     look.changed = True
-    if whole:
-        look.world.slurm.power_down_force([lease.node for lease in party.standing], f"broker: {reason}")
-    log.warning("nodes=%s %s", ",".join(lease.node for lease in party.waiting), reason)
+    for end in look.ends:
+        if end.whole:
+            look.world.slurm.power_down_force([lease.node for lease in end.party.standing], f"broker: {end.reason}")
+    for reason, nodes in said.items():
+        log.warning("nodes=%s %s", hostlist.fold(nodes), reason)
 
 
 def _later(look: _Pass, party: Party) -> datetime:

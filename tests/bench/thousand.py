@@ -14,6 +14,7 @@ import socket
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +31,7 @@ from broker.privileged.fake import FakeAsUser, FakeNet
 from broker.provisioning.base import Step, StepResult, Upload
 from broker.provisioning.keys import new_host_key
 from broker.reconcile.sign import Sign
+from broker.sandbox.emulators.lambda_catalogue import shipped_types
 from broker.sandbox.emulators.lambda_cloud import LambdaCloud
 from broker.sandbox.emulators.lambda_http import public_api
 from broker.sandbox.emulators.machines import NoMachines
@@ -112,7 +114,8 @@ class Shell:
 
 def cloud(port: int) -> None:
     """The emulated Lambda, in a process of its own."""
-    emulated = LambdaCloud({_KEY: "lambda-a"}, NoMachines(), time.time, boot_seconds=0.0, limits="off")
+    plenty = [replace(kind, regions=dict.fromkeys(kind.regions, 100_000)) for kind in shipped_types()]
+    emulated = LambdaCloud({_KEY: "lambda-a"}, NoMachines(), time.time, boot_seconds=0.0, limits="off", types=plenty)
 
     def tick() -> None:
         while True:
