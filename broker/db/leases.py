@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, select, update
 
 from broker.core.errors import IllegalMove, NotFound, StaleLease
 from broker.core.leases import HOLDS_NODE, LIVING, MOVES, Lease, LeaseEvent, LeaseState
@@ -14,12 +14,15 @@ from broker.db.chunks import chunks
 from broker.db.engine import is_reading
 from broker.db.schema import lease_events, leases
 
-_FIELDS = [field.name for field in fields(Lease)]
+_COLUMNS = [column.name for column in leases.c]
+# Built once: it is read at every step of every lease.
+_BY_ID = select(leases).where(leases.c.id == bindparam("wanted"))
+_BY_ID_TO_WRITE = _BY_ID.with_for_update()
 
 
 def add(db: Connection, lease: Lease, reason: str, now: datetime) -> None:
     """Write a new lease with its first event. IntegrityError: another lease holds the node name."""
-    db.execute(insert(leases).values(asdict(lease)))
+    db.execute(insert(leases), asdict(lease))
     note(db, lease, reason, now, was=None)
 
 
@@ -49,7 +52,9 @@ def amend(db: Connection, lease: Lease, said: str | None, now: datetime, **chang
 
 def note(db: Connection, lease: Lease, reason: str, now: datetime, *, was: LeaseState | None) -> None:
     """Add a line to the lease's history."""
-    db.execute(insert(lease_events).values(lease_id=lease.id, was=was, became=lease.state, reason=reason, at=now))
+    db.execute(
+        insert(lease_events), {"lease_id": lease.id, "was": was, "became": lease.state, "reason": reason, "at": now}
+    )
 
 
 def put_back(db: Connection, lease: Lease, reason: str, now: datetime) -> None:
@@ -64,7 +69,7 @@ def put_back(db: Connection, lease: Lease, reason: str, now: datetime) -> None:
 
 def get(db: Connection, lease_id: str) -> Lease:
     """The lease, locked until its end in a transaction that writes. NotFound: no such lease."""
-    row = db.execute(_to_write(db, select(leases).where(leases.c.id == lease_id))).one_or_none()
+    row = db.execute(_BY_ID if is_reading(db) else _BY_ID_TO_WRITE, {"wanted": lease_id}).one_or_none()
     if row is None:
         raise NotFound(f"no lease {lease_id}; `broker lease list --all` shows every one")
     return _lease(row)
@@ -78,6 +83,21 @@ def in_states(db: Connection, states: Iterable[LeaseState]) -> list[Lease]:
         .order_by(leases.c.created_at, leases.c.requested_at, leases.c.attempt, leases.c.node, leases.c.id)
     )
     return [_lease(row) for row in db.execute(query)]
+
+
+def due(db: Connection, states: Iterable[LeaseState], now: datetime, *, allotted: bool | None = None) -> list[str]:
+    """Ids of the leases in one of `states` that need not wait (any longer), oldest first.
+
+    `allotted`: only those that have an offer, or that have none. Asked at each pass of an activity: no more is read.
+    """
+    query = (
+        select(leases.c.id)
+        .where(leases.c.state.in_(list(states)), or_(leases.c.not_before.is_(None), leases.c.not_before <= now))
+        .order_by(leases.c.created_at, leases.c.requested_at, leases.c.attempt, leases.c.node, leases.c.id)
+    )
+    if allotted is not None:
+        query = query.where(leases.c.offer_id.is_not(None) if allotted else leases.c.offer_id.is_(None))
+    return list(db.execute(query).scalars())
 
 
 def living(db: Connection) -> list[Lease]:
@@ -211,5 +231,6 @@ def _write(db: Connection, before: Lease, after: Lease) -> None:
 
 
 def _lease(row: Row[Any]) -> Lease:
-    values = {name: getattr(row, name) for name in _FIELDS}
-    return Lease(**{**values, "state": LeaseState(row.state)})
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["state"] = LeaseState(values["state"])
+    return Lease(**values)

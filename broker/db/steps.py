@@ -4,19 +4,22 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from broker.core.leases import LeaseState
 from broker.db.chunks import chunks
 from broker.db.schema import lease_steps, leases
 
+_EARLIER = delete(lease_steps).where(
+    lease_steps.c.lease_id == bindparam("of_lease"), lease_steps.c.name == bindparam("called")
+)
+
 
 def record(db: Connection, lease_id: str, name: str, outputs: dict[str, str], seconds: float, now: datetime) -> None:
     """Keep that the step ended well; a repeated step replaces its earlier record."""
-    db.execute(delete(lease_steps).where(lease_steps.c.lease_id == lease_id, lease_steps.c.name == name))
-    db.execute(
-        insert(lease_steps).values(lease_id=lease_id, name=name, outputs=outputs, finished_at=now, seconds=seconds)
-    )
+    db.execute(_EARLIER, {"of_lease": lease_id, "called": name})
+    row = {"lease_id": lease_id, "name": name, "outputs": outputs, "finished_at": now, "seconds": seconds}
+    db.execute(insert(lease_steps), row)
 
 
 def of_lease(db: Connection, lease_id: str) -> dict[str, dict[str, str]]:

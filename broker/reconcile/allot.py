@@ -136,8 +136,8 @@ def find(world: World) -> Iterable[Task]:
     """One task while any lease waits for its offer."""
     now = world.clock()
     with reading(world.engine) as db:
-        waiting = leases.in_states(db, [LeaseState.REQUESTED])
-    if any(lease.offer_id is None and (lease.not_before is None or lease.not_before <= now) for lease in waiting):
+        waiting = leases.due(db, [LeaseState.REQUESTED], now, allotted=False)
+    if waiting:
         yield Task(key="allot", run=partial(allot, world))
 
 

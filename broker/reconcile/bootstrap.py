@@ -37,12 +37,11 @@ def find(world: World) -> Iterable[Task]:
     """A task for each machine that is not joined yet."""
     now = world.clock()
     with reading(world.engine) as db:
-        booting = leases.in_states(db, [LeaseState.BOOTSTRAPPING])
-        joined = steps.finished(db, LAST_STEP, [LeaseState.BOOTSTRAPPING])
-    for lease in booting:
-        if lease.id in joined or (lease.not_before is not None and lease.not_before > now):
-            continue
-        yield Task(key=f"lease:{lease.id}", run=partial(bootstrap, world, lease.id))
+        booting = leases.due(db, [LeaseState.BOOTSTRAPPING], now)
+        joined = steps.finished(db, LAST_STEP, [LeaseState.BOOTSTRAPPING]) if booting else set()
+    for lease_id in booting:
+        if lease_id not in joined:
+            yield Task(key=f"lease:{lease_id}", run=partial(bootstrap, world, lease_id))
 
 
 def bootstrap(world: World, lease_id: str) -> None:
@@ -166,7 +165,8 @@ def _join(world: World, lease: Lease) -> None:
     def on_step(name: str, outputs: dict[str, str], seconds: float) -> None:
         now = world.clock()
         with world.engine.begin() as db:
-            _still_ours(leases.get(db, lease.id), lease)
+            current = leases.get(db, lease.id)
+            _still_ours(current, lease)
             steps.record(db, lease.id, name, outputs, seconds, now)
             changes: dict[str, Any] = {}
             if name == "host_key":
@@ -174,7 +174,7 @@ def _join(world: World, lease: Lease) -> None:
             if name == "overlay":
                 changes["overlay_key"] = outputs["public_key"]
             if changes:
-                leases.amend(db, leases.get(db, lease.id), None, now, **changes)
+                leases.amend(db, current, None, now, **changes)
 
     def add_peer(public_key: str) -> None:
         address = str(world.site.addresses[lease.node])

@@ -12,6 +12,9 @@ from broker.core.errors import BrokerError, StaleLease
 
 log = logging.getLogger("broker.reconcile")
 
+_REST = 4.0
+_LONGEST_REST_S = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -114,7 +117,10 @@ class Driver:
     def _loop(self, running: _Running) -> None:
         while not self._stopping.is_set():
             running.wake.clear()
+            began = time.monotonic()
             self._pass(running)
+            # A thousand leases nudge a thousand times: a look rests for a while in proportion to what it cost.
+            self._stopping.wait(min(_REST * (time.monotonic() - began), _LONGEST_REST_S))
             running.wake.wait(running.activity.interval_seconds)
 
     def _pass(self, running: _Running) -> None:

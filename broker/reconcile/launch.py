@@ -42,11 +42,9 @@ def find(world: World) -> Iterable[Task]:
     """A task for each lease that waits for its purchase."""
     now = world.clock()
     with reading(world.engine) as db:
-        waiting = leases.in_states(db, [LeaseState.REQUESTED, LeaseState.LAUNCHING])
-    for lease in waiting:
-        allotted = lease.state is LeaseState.LAUNCHING or lease.offer_id is not None
-        if allotted and (lease.not_before is None or lease.not_before <= now):
-            yield Task(key=f"lease:{lease.id}", run=partial(launch, world, lease.id))
+        waiting = leases.due(db, [LeaseState.REQUESTED, LeaseState.LAUNCHING], now, allotted=True)
+    for lease_id in waiting:
+        yield Task(key=f"lease:{lease_id}", run=partial(launch, world, lease_id))
 
 
 def launch(world: World, lease_id: str) -> None:

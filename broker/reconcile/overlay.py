@@ -27,12 +27,14 @@ def find(world: World) -> Iterable[Task]:
 
 def mend(world: World) -> None:
     """Set the peers that are missing; remove those whose lease holds no node any more."""
+    # A machine that joins meanwhile is in the ledger first, then at the hub, and joined last: so who has joined is read
+    # before the peers, and who may have one after them.
+    with reading(world.engine) as db:
+        started = steps.finished(db, LAST_STEP, _JOINED)
     present = {peer.public_key: peer.address for peer in world.net.peers()}
-    # Read after the peers: a machine that joins meanwhile is in the ledger before it is at the hub.
     with reading(world.engine) as db:
         holding = leases.in_states(db, HOLDS_NODE)
         known = {lease.overlay_key for lease in holding if lease.overlay_key is not None}
-        started = steps.finished(db, LAST_STEP, _JOINED)
     for key in present.keys() - known:
         log.warning("peer=%s address=%s belongs to no living lease: fenced", key, present[key])
         world.net.remove_peer(key)

@@ -40,10 +40,9 @@ def find(world: World) -> Iterable[Task]:
     """A task for each lease on its way out."""
     now = world.clock()
     with reading(world.engine) as db:
-        going = leases.in_states(db, [LeaseState.DRAINING, LeaseState.RELEASING])
-    for lease in going:
-        if lease.not_before is None or lease.not_before <= now or lease.state is LeaseState.DRAINING:
-            yield Task(key=f"lease:{lease.id}", run=partial(release, world, lease.id))
+        going = leases.due(db, [LeaseState.DRAINING, LeaseState.RELEASING], now)
+    for lease_id in going:
+        yield Task(key=f"lease:{lease_id}", run=partial(release, world, lease_id))
 
 
 def release(world: World, lease_id: str) -> None:

@@ -146,7 +146,7 @@ def give_up(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:
         case LeaseState.REQUESTED:
             return leases.move(db, lease, LeaseState.RELEASED, reason, now, not_before=None)
         case LeaseState.READY:
-            return leases.move(db, lease, LeaseState.DRAINING, reason, now)
+            return leases.move(db, lease, LeaseState.DRAINING, reason, now, not_before=None)
         case LeaseState.LAUNCHING | LeaseState.BOOTSTRAPPING | LeaseState.PARKED:
             return leases.move(db, lease, LeaseState.RELEASING, reason, now)
         case LeaseState.DRAINING | LeaseState.RELEASING | LeaseState.RELEASED:
