@@ -36,7 +36,7 @@ def rows(folder: Path, n: int) -> list[Row]:
 
 def _plan_row(count: int, n: int) -> Row:
     offers = _offers(count)
-    request = Request(shape=_SHAPE, wishes=Wishes(), deadline=_NOW + timedelta(minutes=25))
+    request = Request(shape=_SHAPE, wishes=Wishes())
     limits, trusted = Limits(max_price_per_gpu_hour=Decimal("10")), frozenset({"a", "b", "c"})
 
     def decide() -> float:
