@@ -148,7 +148,7 @@ def _python() -> list[str]:
 
 def _take_programs_out(sandbox: Sandbox) -> None:
     """As before the broker came: no PrologSlurmctld, no job_submit of ours."""
-    conf = sandbox.layout.etc_slurm / "broker" / "broker.conf"
+    conf = sandbox.layout.etc_slurm / "broker.conf"
     ours = ("PrologSlurmctld", "EpilogSlurmctld", "JobSubmitPlugins")
     kept = [line for line in conf.read_text().splitlines() if not line.startswith(ours)]
     conf.write_text("\n".join(kept) + "\n")
