@@ -25,7 +25,7 @@ from broker.db.engine import reading
 from broker.placement.planner import SUSPENDED, Plan, plan
 from broker.reconcile import refusals
 from broker.reconcile.driver import Task
-from broker.reconcile.join import LAST_STEP
+from broker.reconcile.join import HOME_STEP
 from broker.reconcile.world import World
 from broker.services import purchases
 from broker.slurm import hostlist
@@ -286,8 +286,9 @@ def _take_over(look: _Pass, party: Party) -> bool:
         with look.world.engine.begin() as db:
             for machine, wanted in zip(there, party.waiting, strict=True):
                 ours, theirs = leases.get(db, machine.id), leases.get(db, wanted.id)
-                if ours.state is not LeaseState.BOOTSTRAPPING or theirs.state is not LeaseState.REQUESTED:
-                    raise StaleLease(machine.id)  # one of them was given up meanwhile: all of it is looked at anew
+                gone = ours.state is not LeaseState.BOOTSTRAPPING or theirs.state is not LeaseState.REQUESTED
+                if gone or HOME_STEP in steps.of_lease(db, machine.id):
+                    raise StaleLease(machine.id)  # given up, or further on meanwhile: all of it is looked at anew
                 purchases.take_over(db, ours, theirs, look.now)
                 steps.forget_after(db, machine.id, steps.BEFORE_NODE)
         look.changed = True
@@ -301,8 +302,8 @@ def _fits(look: _Pass, party: Party, machine: Lease) -> bool:
     if machine.shape != party.waiting[0].shape or machine.job_id == party.waiting[0].job_id:
         return False
     with reading(look.world.engine) as db:
-        if LAST_STEP in steps.of_lease(db, machine.id):
-            return False  # its slurmd answers under the old name already
+        if HOME_STEP in steps.of_lease(db, machine.id):
+            return False  # it may hold a home, and its slurmd soon answers under the old name
     ours = [replace(offer, available=True) for offer in look.on_sale if offer.id == machine.offer_id]
     request = Request(
         shape=look.world.site.shapes[machine.shape], wishes=_wishes(party.job), cpu_arch=look.world.site.cpu_arch

@@ -14,7 +14,7 @@ from broker.db.engine import reading
 from broker.provisioning.run import run_join
 from broker.provisioning.steps import console_step
 from broker.reconcile.driver import Task
-from broker.reconcile.join import LAST_STEP
+from broker.reconcile.join import HOME_STEP, LAST_STEP
 from broker.reconcile.nodes import log_file, open_node
 from broker.reconcile.watch import taken_away, told
 from broker.reconcile.world import World
@@ -175,6 +175,8 @@ def _join(world: World, lease: Lease) -> None:
                 changes["overlay_key"] = outputs["public_key"]
             if changes:
                 leases.amend(db, current, None, now, **changes)
+        if name == HOME_STEP:
+            world.nudge()
 
     def add_peer(public_key: str) -> None:
         address = str(world.site.addresses[lease.node])
