@@ -49,6 +49,7 @@ from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
 from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
+from broker.reconcile.unattended import Unattended
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
 from broker.services.nodes import Intents
@@ -243,6 +244,7 @@ def _activities(
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     sweep = Sweep(world, grace=timedelta(seconds=60))
     watch = Watch(world, lost_after)
+    unattended = Unattended(world)
     renewed_s = world.site.dead_man.total_seconds() / 3
 
     def take_intents() -> list[Task]:
@@ -267,6 +269,7 @@ def _activities(
         Activity(name="join", interval_seconds=0.25, find=lambda: join.find(world)),
         Activity(name="attend", interval_seconds=1.0, find=lambda: attend.find(world)),
         Activity(name="forget", interval_seconds=10.0, find=lambda: attend.find_forgotten(world), nudged=False),
+        Activity(name="unattended", interval_seconds=4.0, find=unattended.find, nudged=False),
         Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
         Activity(name="living", interval_seconds=min(30.0, renewed_s), find=living.find, nudged=False),

@@ -175,6 +175,16 @@ def end_job_steps(user: str) -> list[Step]:
     return [_step("job_end", 300, user=user)]
 
 
+def job_runs_step(job_id: int) -> Step:
+    """Whether a step of the job lives on the machine, whatever slurmctld knows of it: the output `runs` is not empty."""
+    return _step("job_runs", 30, job_id=int(job_id))
+
+
+def register_step() -> Step:
+    """slurmd tells slurmctld anew that it is there."""
+    return _step("register", 30)
+
+
 def renew_step() -> Step:
     """Put the dead-man timer forward."""
     return _step("renew", 30)

@@ -17,12 +17,12 @@ from broker.core.leases import Lease, LeaseState
 from broker.db import jobs, leases, steps
 from broker.db.engine import reading
 from broker.db.jobs import AttendedJob
-from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
+from broker.provisioning.steps import JobOnNode, end_job_steps, job_runs_step, start_job_steps
 from broker.reconcile import lost, peers, waiter
 from broker.reconcile.driver import Task
 from broker.reconcile.join import HOME_STEP
 from broker.reconcile.living import HOLDS, latest_end
-from broker.reconcile.nodes import run_on_node
+from broker.reconcile.nodes import open_node, run_on_node
 from broker.reconcile.world import World
 from broker.services import purchases
 from broker.slurm import hostlist
@@ -35,6 +35,8 @@ _AT_ONCE = 16
 _FIFO_ALONE = timedelta(minutes=1)
 # Shorter: a hub or an export that is away for a moment costs good machines. Longer: a job waits on a bad one.
 _HOMELESS = timedelta(minutes=3)
+# What ends just now is gone by then; longer only keeps a job waiting that Slurm has forgotten.
+_FORGOTTEN_RUN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,13 @@ def attend(world: World, waiting: WaitingJob) -> None:
         held = leases.holders(db, waiting.nodes)
         reaching = steps.finished(db, HOME_STEP, [LeaseState.READY, LeaseState.BOOTSTRAPPING])
         reachable = [held[node] for node in waiting.nodes if node in held and held[node].id in reaching]
-        at_home = {job.lease_id for job in jobs.open_jobs(db) if job.job_id == waiting.id and job.mounted_at}
+        mounted = {job.lease_id: job.mounted_at for job in jobs.open_jobs(db) if job.job_id == waiting.id}
+    at_home = {lease_id for lease_id, at in mounted.items() if at is not None}
     if not _first_run_ended(world, waiting, {lease.id for lease in held.values()}):
+        return
+    # Brought for an earlier start of the job, not for this one.
+    earlier = [lease for lease in reachable if _is_before(mounted.get(lease.id), waiting.door)]
+    if not _forgotten_run_ended(world, waiting, earlier):
         return
     missing = [lease for lease in reachable if lease.id not in at_home]
     if missing:
@@ -80,7 +87,7 @@ def attend(world: World, waiting: WaitingJob) -> None:
             _dismiss(world, waiting)
             return
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-            list(pool.map(lambda lease: _try_home(world, job, lease), missing))
+            list(pool.map(lambda lease: bring_home(world, job, lease), missing))
         at_home.update(lease.id for lease in missing)
         # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
         with reading(world.engine) as db:
@@ -91,8 +98,10 @@ def attend(world: World, waiting: WaitingJob) -> None:
         _let_go(world, waiting)
 
 
-def _try_home(world: World, job: Job, lease: Lease) -> None:
-    """A machine that no home can be brought to for a while is given back: its job would wait, and come back, for ever."""
+def bring_home(world: World, job: Job, lease: Lease) -> None:
+    """Put the job's home on the lease's machine. NodeUnreachable, StepFailed, or a BrokerError: it is not there.
+
+    A machine that no home can be brought to for a while is given back: its job would wait, and come back, for ever."""
     try:
         _bring_home(world, job, lease)
     except (NodeUnreachable, StepFailed) as exc:
@@ -133,6 +142,36 @@ def _first_run_ended(world: World, waiting: WaitingJob, now_on: set[str]) -> boo
         else:
             lost.lose(world, lease.id, f"Slurm lost the node, and job {waiting.id} runs again elsewhere")
             ended = False
+    return ended
+
+
+def _is_before(mounted_at: datetime | None, door: waiter.Door | None) -> bool:
+    return mounted_at is not None and door is not None and mounted_at.timestamp() < door[1] / 1e9
+
+
+def _forgotten_run_ended(world: World, waiting: WaitingJob, on: list[Lease]) -> bool:
+    """Whether the job does not run already where it waits for its start.
+
+    A slurmctld that was killed outright forgets the starts of its last seconds, starts such a job anew, hears no word of
+    its first run any more and, when slurmd refuses the second one, drains the node. The machine is given up with the
+    first run on it. What srun and salloc run goes on: Slurm starts nothing for them.
+    """
+    ended = True
+    for lease in on:
+        key = (waiting.id, lease.id)
+        with open_node(world, lease) as shell:
+            runs = shell.run(job_runs_step(waiting.id)).outputs.get("runs")
+        job = next(iter(world.slurm.jobs([waiting.id])), None) if runs else None
+        if job is None or not job.batch:
+            world.first_runs.pop(key, None)
+            continue
+        ended = False
+        now = world.clock()
+        if now - world.first_runs.setdefault(key, now) >= _FORGOTTEN_RUN:
+            world.first_runs.pop(key, None)
+            lost.lose(
+                world, lease.id, f"slurmctld was killed and has forgotten that job {waiting.id} runs on the machine"
+            )
     return ended
 
 

@@ -115,8 +115,11 @@ class Driver:
             }
 
     def _loop(self, running: _Running) -> None:
-        while not self._stopping.is_set():
+        while True:
+            # In this order: `stop` sets the one and then the other, and a wake-up cleared after the look would be lost.
             running.wake.clear()
+            if self._stopping.is_set():
+                return
             began = time.monotonic()
             self._pass(running)
             # A thousand leases nudge a thousand times: a look rests for a while in proportion to what it cost.

@@ -13,12 +13,16 @@ from broker.core.leases import Lease, LeaseState
 from broker.core.offers import Instance, InstanceState
 from broker.db import leases
 from broker.db.engine import reading
+from broker.provisioning.steps import register_step
 from broker.reconcile import lost
 from broker.reconcile.driver import Task
+from broker.reconcile.nodes import run_on_node
 from broker.reconcile.sign import Sign
 from broker.reconcile.world import World
 
 log = logging.getLogger("broker.watch")
+
+_AWAITED = frozenset({"POWERING_UP", "NOT_RESPONDING"})
 
 
 class Watch:
@@ -31,6 +35,7 @@ class Watch:
         self._dead_after = lost_after / 4
         self._since: dict[str, tuple[Sign, datetime]] = {}
         self._down: dict[str, datetime] = {}
+        self._unseen: dict[str, datetime] = {}
 
     def find(self) -> Iterable[Task]:
         """A task for each ready node, and one for what Slurm thinks of them."""
@@ -61,9 +66,14 @@ class Watch:
             self._silent(lease, since, now)
 
     def given_up(self, ready: list[Lease]) -> None:
-        """A node that Slurm holds for down: Slurm has requeued its jobs, and will never suspend it."""
+        """A node that Slurm holds for down: Slurm has requeued its jobs, and will never suspend it.
+
+        One that Slurm still waits for, although it answers us, registers again.
+        """
         now = self._world.clock()
-        down = {node.name: node for node in self._world.slurm.nodes() if node.state == "DOWN"}
+        nodes = self._world.slurm.nodes()
+        self._register(ready, {node.name for node in nodes if node.flags & _AWAITED and node.state != "DOWN"}, now)
+        down = {node.name: node for node in nodes if node.state == "DOWN"}
         names = {lease.node: lease for lease in ready if lease.node in down}
         for name in self._down.keys() - names.keys():
             del self._down[name]
@@ -71,6 +81,19 @@ class Watch:
             if now - self._down.setdefault(name, now) >= self._dead_after:
                 why = f"Slurm holds the node for down: {down[name].reason or 'no reason given'}"
                 lost.lose(self._world, lease.id, why)
+
+    def _register(self, ready: list[Lease], awaited: set[str], now: datetime) -> None:
+        """slurmctld, killed outright, forgets who registered in its last seconds, and asks a node that boots nothing."""
+        unseen = {lease.node: lease for lease in ready if lease.node in awaited and lease.id not in self._since}
+        for name in self._unseen.keys() - unseen.keys():
+            del self._unseen[name]
+        for name, lease in unseen.items():
+            if now - self._unseen.setdefault(name, now) >= self._dead_after:
+                self._unseen[name] = now
+                log.warning(
+                    "node=%s lease_id=%s answers us, and Slurm waits for it: it registers again", name, lease.id
+                )
+                run_on_node(self._world, lease, [register_step()])
 
     def _silent(self, lease: Lease, since: datetime, now: datetime) -> None:
         provider = self._world.provider_of(lease)

@@ -26,6 +26,9 @@ class SlurmClient(Protocol):
     def set_admin_comment(self, job_id: int, text: str) -> None:
         """Say something to the job's owner; an unknown job is not an error."""
 
+    def requeue(self, job_id: int) -> None:
+        """End a batch job that has its nodes; it is pending again, after Slurm's delay for requeued jobs."""
+
     def requeue_now(self, job_id: int) -> None:
         """Clear the delay Slurm puts on a requeued job."""
 

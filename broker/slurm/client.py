@@ -70,6 +70,9 @@ class CommandClient:
         except NoSuchJob:
             return
 
+    def requeue(self, job_id: int) -> None:
+        self._run(["scontrol", "requeue", f"{job_id:d}"])
+
     def requeue_now(self, job_id: int) -> None:
         self._update_job(job_id, "StartTime=now")
 

@@ -21,6 +21,7 @@ class FakeSlurm:
         """(node names, reason) of each call of `power_down_force`."""
         self.admin_comments: dict[int, str] = {}
         """Job → the text it was last given; unknown jobs included."""
+        self.requeued: list[int] = []
         self.requeued_now: list[int] = []
         self.not_before: dict[int, datetime] = {}
         """Job → the time before which Slurm shall not try it."""
@@ -105,17 +106,25 @@ class FakeSlurm:
         if job_id in self.job_table:
             self.job_table[job_id] = replace(self.job_table[job_id], admin_comment=text)
 
+    def requeue(self, job_id: int) -> None:
+        self._known(job_id)
+        job = self.job_table[job_id]
+        if job.state == "PENDING" or not job.batch:
+            raise BrokerError(f"scontrol requeue {job_id}: Job is pending execution, or only batch jobs are accepted")
+        self.requeued.append(job_id)
+        self.job_table[job_id] = replace(job, state="PENDING", reason="BeginTime", nodes=())
+
     def requeue_now(self, job_id: int) -> None:
-        self._pending(job_id)
+        self._known(job_id)
         self.not_before.pop(job_id, None)
         self.requeued_now.append(job_id)
 
     def start_not_before(self, job_id: int, at: datetime) -> None:
-        self._pending(job_id)
+        self._known(job_id)
         self.not_before[job_id] = at
 
     def hold(self, job_id: int) -> None:
-        self._pending(job_id)
+        self._known(job_id)
         self.held.append(job_id)
         self.job_table[job_id] = replace(self.job_table[job_id], reason="JobHeldUser")
 
@@ -130,7 +139,7 @@ class FakeSlurm:
             if job.state in {"CONFIGURING", "RUNNING"} and set(job.nodes) & names:
                 self.job_table[job.id] = replace(job, state="PENDING", reason="BeginTime", nodes=())
 
-    def _pending(self, job_id: int) -> None:
+    def _known(self, job_id: int) -> None:
         self._answer()
         if job_id not in self.job_table:
             raise BrokerError(f"scontrol update JobId={job_id}: Invalid job id specified")

@@ -68,6 +68,9 @@ class PyslurmClient:
         except NoSuchJob:
             return None
 
+    def requeue(self, job_id: int) -> None:
+        self._commands.requeue(job_id)
+
     def requeue_now(self, job_id: int) -> None:
         self._ask("update_job", job_id=job_id, begin_time="now")
 

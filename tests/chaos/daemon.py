@@ -147,6 +147,9 @@ class RemoteSlurm:
     def set_admin_comment(self, job_id: int, text: str) -> None:
         self._do("set_admin_comment", job_id, text)
 
+    def requeue(self, job_id: int) -> None:
+        self._do("requeue", job_id)
+
     def requeue_now(self, job_id: int) -> None:
         self._do("requeue_now", job_id)
 

@@ -198,6 +198,14 @@ class Slurmctld:
             if job_id in self.job_table:
                 self.job_table[job_id].admin_comment = text
 
+    def requeue(self, job_id: int) -> None:
+        with self.lock:
+            self._answer()
+            job = self.job_table.get(job_id)
+            if job is None or job.state not in {"CONFIGURING", "RUNNING"} or not job.batch:
+                raise BrokerError(f"scontrol requeue {job_id}: Slurm refused: Job is pending execution, or has ended")
+            self._requeue(job)
+
     def requeue_now(self, job_id: int) -> None:
         with self.lock:
             self._pending(job_id).begin = self._seconds()

@@ -108,7 +108,7 @@ class SlurmContract:
         rig.client.hold(wanted)
         assert rig.client.jobs([wanted])[0].reason == "JobHeldUser"
 
-    @pytest.mark.parametrize("deed", ["requeue_now", "start_not_before", "hold"])
+    @pytest.mark.parametrize("deed", ["requeue", "requeue_now", "start_not_before", "hold"])
     def test_what_cannot_be_done_to_an_unknown_job_is_an_error_that_names_it(self, rig, deed):
         more = [datetime.now(UTC) + timedelta(hours=1)] if deed == "start_not_before" else []
         with pytest.raises(BrokerError, match=str(UNKNOWN)) as caught:
@@ -134,6 +134,14 @@ class SlurmContract:
         (job,) = rig.client.jobs([lost])
         assert (job.state, job.nodes) == ("PENDING", ())
 
+    def test_a_job_that_has_its_nodes_can_be_started_anew_and_one_that_waits_cannot(self, rig):
+        wanted = rig.booting("h100-2")
+        rig.client.requeue(wanted)
+        (job,) = rig.client.jobs([wanted])
+        assert (job.state, job.nodes) == ("PENDING", ())
+        with pytest.raises(BrokerError, match=str(wanted)):
+            rig.client.requeue(wanted)
+
     def test_a_node_that_slurm_has_not_is_an_error_that_names_it(self, rig):
         with pytest.raises(BrokerError, match="nobody-1") as caught:
             rig.client.power_down_force(["nobody-1"], "x")
@@ -147,6 +155,7 @@ class SlurmContract:
             "jobs": ([wanted],),
             "power_down_force": (["h100-4"], "x"),
             "set_admin_comment": (wanted, "x"),
+            "requeue": (wanted,),
             "requeue_now": (wanted,),
             "start_not_before": (wanted, later),
             "hold": (wanted,),

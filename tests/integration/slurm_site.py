@@ -213,6 +213,11 @@ class SlurmSite:
     def slurmctld_pid(self) -> str:
         return self.run("cat", "/run/slurmctld.pid")
 
+    def forgets_waiters(self) -> bool:
+        """Whether this release runs no PrologSlurmctld again that ended with the slurmctld before."""
+        release = self.run("scontrol", "--version").split()[1]
+        return tuple(int(part) for part in release.split(".")[:2]) >= (25, 11)
+
     def start_slurmctld(self) -> None:
         self.run("slurmctld", "-f", f"{self.folder}/etc/slurm.conf")
         wait_for(lambda: "UP" in self.try_("scontrol", "ping").stdout, "slurmctld", self.log)

@@ -208,12 +208,7 @@ def test_slurm_reads_our_lines_and_finds_nothing_to_say(site):
     assert f"{site.folder}/etc/broker/resume" in site.run("scontrol", "show", "config")
 
 
-@pytest.mark.xfail(
-    bool(OTHER),
-    strict=True,
-    reason="Slurm 25.11 counts the prologs that it kills at its own end as done, and runs them no more after its start",
-)
-def test_a_job_still_waits_after_slurmctld_was_away(site):
+def test_a_job_waits_again_after_slurmctld_was_away(site):
     job = site.submit("-p", "h100", "-w", "h100-4", "--wrap", "sleep 300")
     waiter(site, job)
     pid = site.slurmctld_pid()
@@ -227,6 +222,13 @@ def test_a_job_still_waits_after_slurmctld_was_away(site):
         site.client("jobs", [job], timeout=2.0)
     (site.jobs / f"{job}.job").unlink()
     site.start_slurmctld()
+    if site.forgets_waiters():
+        # Slurm 25.11 counts the prologs that it kills at its own end as done: what `reconcile/unattended.py` does then.
+        wait_for_state(site, job, "CONFIGURING")
+        assert not (site.jobs / f"{job}.job").exists()
+        site.client("requeue", job)
+        wait_for_state(site, job, "PENDING")
+        site.client("requeue_now", job)
     fifo = waiter(site, job)
     site.boot("h100-4")
     wait_for(lambda: next(n for n in site.client("nodes") if n.name == "h100-4").is_up, "h100-4 up", site.log)

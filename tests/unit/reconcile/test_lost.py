@@ -1,5 +1,6 @@
 """A machine that stops being a node under a job. The order is the point: fenced, asked to end, and only then requeued."""
 
+import os
 from dataclasses import replace
 from datetime import timedelta
 
@@ -165,6 +166,58 @@ def test_a_purchase_that_brought_two_machines_keeps_one(rig):
     rig.clock.pass_seconds(61)
     sweep.instances(provider)
     assert rig.instances() == [lease.instance_id]
+
+
+def test_a_node_that_answers_us_and_that_slurm_still_waits_for_registers_again(rig, signs):
+    busy(rig)
+    ran = rig.machines.machines["192.0.2.1"].ran
+    rig.slurm.set_node("h100-1", "ALLOCATED", "CLOUD", "POWERING_UP", "NOT_RESPONDING")
+    watch = Watch(rig.world, timedelta(seconds=40))
+    look(rig, watch, 10)
+    assert "register" not in ran
+    look(rig, watch, 4)
+    assert ran.count("register") == 1
+    rig.slurm.set_node("h100-1", "ALLOCATED", "CLOUD")
+    look(rig, watch, 40)
+    assert (ran.count("register"), rig.states()) == (1, ["ready"])
+
+
+@pytest.fixture
+def again(rig):
+    """Job 7 runs on h100-1, and a waiter of it has come there now."""
+    lease = busy(rig)
+    fifo = rig.world.site.jobs_folder / "7.fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    rig.slurm.job_table[7] = a_job()
+    came = rig.clock() + timedelta(seconds=1)
+    inode = fifo.stat().st_ino
+    rig.waits = WaitingJob(
+        id=7, user="alice", nodes=("h100-1",), inode=inode, door=(inode, int(came.timestamp() * 1_000_000_000))
+    )
+    rig.machines.machines[lease.address].outputs["job_runs"] = {"runs": "yes"}
+    yield lease
+    os.close(reader)
+
+
+def test_a_job_that_slurm_starts_anew_where_it_runs_already_loses_the_machine_first(rig, again):
+    attend.attend(rig.world, rig.waits)
+    assert rig.states() == ["ready"], "a run that ends just now costs nothing"
+    rig.clock.pass_seconds(6)
+    attend.attend(rig.world, rig.waits)
+    assert rig.states() == ["releasing"]
+    assert "has forgotten that job 7 runs" in rig.ledger()[0].reason
+    rig.step(release)
+    rig.step(lost)
+    assert (rig.slurm.power_downs[0][0], rig.slurm.requeued_now) == (("h100-1",), [7])
+
+
+def test_what_srun_runs_goes_on_although_slurm_has_forgotten_its_start(rig, again):
+    rig.slurm.job_table[7] = a_job(batch=False)
+    for _ in range(3):
+        attend.attend(rig.world, rig.waits)
+        rig.clock.pass_seconds(6)
+    assert rig.states() == ["ready"]
 
 
 def test_a_rerun_waits_until_the_first_run_can_no_longer_write(rig):
