@@ -35,6 +35,8 @@ _AT_ONCE = 16
 _FIFO_ALONE = timedelta(minutes=1)
 # Shorter: a hub or an export that is away for a moment costs good machines. Longer: a job waits on a bad one.
 _HOMELESS = timedelta(minutes=3)
+# The same for a machine that cannot be told of its job's others.
+_UNTOLD = timedelta(minutes=2)
 # What ends just now is gone by then; longer only keeps a job waiting that Slurm has forgotten.
 _FORGOTTEN_RUN = timedelta(seconds=5)
 
@@ -182,7 +184,18 @@ def _introduce(world: World, waiting: WaitingJob, at_home: list[Lease]) -> bool:
         return True
     if len(these) < len(waiting.nodes):
         return False
-    strangers = peers.introduce(world, waiting.id, at_home)
+    try:
+        strangers = peers.introduce(world, waiting.id, at_home)
+    except peers.Untold as exc:
+        now = world.clock()
+        if now - world.untold.setdefault(exc.lease.id, now) >= _UNTOLD:
+            world.untold.pop(exc.lease.id, None)
+            _give_up(world, exc.lease, str(exc), now)
+            # Slurm has requeued all of the job; the machines that are well wait for it.
+            world.reruns[waiting.id] = now
+        raise
+    for lease in at_home:
+        world.untold.pop(lease.id, None)
     if not strangers:
         world.introduced[waiting.id] = these
         return True

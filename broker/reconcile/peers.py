@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 
+from broker.core.errors import BrokerError, NodeUnreachable, StepFailed
 from broker.core.leases import Lease
 from broker.db import steps
 from broker.db.engine import reading
+from broker.provisioning.base import Step
 from broker.provisioning.steps import Peer, met_step, peer_step
 from broker.reconcile.nodes import open_node
 from broker.reconcile.world import World
@@ -22,10 +24,18 @@ log = logging.getLogger("broker.peers")
 _AT_ONCE = 16
 
 
+class Untold(BrokerError):
+    """A machine could not be told of the others, or asked whether it has met them."""
+
+    def __init__(self, lease: Lease, cause: BrokerError) -> None:
+        super().__init__(f"{lease.node} cannot be introduced to the job's other machines: {cause}")
+        self.lease = lease
+
+
 def introduce(world: World, job_id: int, leases: Sequence[Lease]) -> list[str]:
     """Make each machine a peer of the others; the pairs that cannot meet, `NODE and NODE`.
 
-    NodeUnreachable, StepFailed: a machine could not be told. Safe to repeat.
+    Untold: one of them could not be told. Safe to repeat.
     """
     with reading(world.engine) as db:
         overlay = {lease.id: steps.of_lease(db, lease.id)["overlay"] for lease in leases}
@@ -36,13 +46,18 @@ def introduce(world: World, job_id: int, leases: Sequence[Lease]) -> list[str]:
     }
     hosts = {lease.node: str(world.site.addresses[lease.node]) for lease in leases}
 
+    def ask(lease: Lease, step: Step) -> Mapping[str, str]:
+        try:
+            with open_node(world, lease) as shell:
+                return shell.run(step).outputs
+        except (NodeUnreachable, StepFailed) as exc:
+            raise Untold(lease, exc) from exc
+
     def tell(lease: Lease) -> None:
-        with open_node(world, lease) as shell:
-            shell.run(peer_step(peers[lease.id], hosts))
+        ask(lease, peer_step(peers[lease.id], hosts))
 
     def met(lease: Lease) -> set[str]:
-        with open_node(world, lease) as shell:
-            return set(shell.run(met_step(peers[lease.id])).outputs.get("met", "").split())
+        return set(ask(lease, met_step(peers[lease.id])).get("met", "").split())
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         list(pool.map(tell, leases))

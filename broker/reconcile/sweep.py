@@ -96,7 +96,8 @@ class Sweep:
         ours = living.get(lease_id or "")
         # One purchase may have brought two machines: the second is an orphan, although its lease lives.
         double = ours is not None and ours.instance_id not in {None, instance.id}
-        if lease_id is None or (ours is not None and not double) or instance.state is InstanceState.STOPPING:
+        known = any(lease.instance_id == instance.id and lease.provider == provider.name for lease in living.values())
+        if lease_id is None or (ours is not None and not double) or known or instance.state is InstanceState.STOPPING:
             self._orphans.pop((provider.name, instance.id), None)
             return
         now = self._world.clock()
@@ -105,16 +106,16 @@ class Sweep:
             return
         log.error("provider=%s instance=%s label=%s is an orphan: ended", provider.name, instance.id, instance.label)
         try:
-            provider.delete(instance.id)
-        except InstanceNotFound:
-            return
-        self._world.happened(Happening.ORPHAN_ENDED, provider.name, 1)
-        with self._world.engine.begin() as db:
+            with self._world.engine.begin() as db:
+                ours = leases.get(db, lease_id)
+                purchases.take_in(db, ours, provider.name, instance, self._world.site.cluster, since, now)
+            self._world.nudge()
+        except NotFound:  # its lease was lost with a ledger: there is nobody to account it to
             try:
-                lease = leases.get(db, lease_id)
-            except NotFound:
+                provider.delete(instance.id)
+            except InstanceNotFound:
                 return
-            leases.note(db, lease, f"orphan {instance.id} found at the provider and ended", now, was=lease.state)
+        self._world.happened(Happening.ORPHAN_ENDED, provider.name, 1)
 
     def _vanished(self, provider: Provider, lease: Lease, seen: bool) -> None:
         now = self._world.clock()

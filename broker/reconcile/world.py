@@ -82,6 +82,8 @@ class World:
     """Lease id → since when no home can be brought to its machine."""
     first_runs: dict[tuple[int, str], datetime] = field(default_factory=dict)
     """Job and lease → since when the job waits there for its start and runs there already."""
+    untold: dict[str, datetime] = field(default_factory=dict)
+    """Lease id → since when its machine cannot be introduced to those of the same job."""
     registering: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when slurmctld first answered after its slurmd was started."""
     knock: Callable[[IPv4Address], Sign] = knock

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from broker.core.leases import Lease, LeaseState, new_lease_id
+from broker.core.leases import Lease, LeaseState, label_for, new_lease_id
+from broker.core.offers import Instance
 from broker.core.usage import UsageEvent, UsageKind
 from broker.db import leases, usage
 
@@ -99,6 +100,56 @@ def never_seen(db: Connection, lease: Lease, now: datetime) -> None:
                 currency=lease.currency,
             ),
         )
+
+
+def take_in(
+    db: Connection, lease: Lease, provider: str, orphan: Instance, cluster: str, since: datetime, now: datetime
+) -> Lease:
+    """A machine that was bought for `lease`, which has another one or has ended: it gets a lease of its own, to be ended
+    and billed like any other. `since`: when it was first seen without a living lease.
+    """
+    own = new_lease_id()
+    reason = f"orphan: bought for lease {lease.id}, which does not have it"
+    stray = Lease(
+        id=own,
+        node=lease.node,
+        shape=lease.shape,
+        state=LeaseState.RELEASING,
+        state_since=now,
+        version=1,
+        created_at=now,
+        requested_at=lease.requested_at,
+        deadline=lease.deadline,
+        request_id=f"orphan-{own}",
+        attempt=1,
+        epoch=1,
+        reason=reason,
+        provider=provider,
+        offer_id=lease.offer_id,
+        instance_type=lease.instance_type,
+        zone=lease.zone,
+        price_per_hour=lease.price_per_hour,
+        currency=lease.currency,
+        label=label_for(cluster, own, 1),  # labels are one a lease; the machine goes on wearing the other one's
+        instance_id=orphan.id,
+        fenced_at=now,
+    )
+    leases.add(db, stray, reason, now)
+    leases.note(db, lease, f"orphan {orphan.id} found at the provider: ended as lease {own}", now, was=lease.state)
+    price = orphan.price_per_hour or lease.price_per_hour
+    if price is not None and lease.currency is not None:
+        usage.record(
+            db,
+            UsageEvent(
+                lease_id=own,
+                kind=UsageKind.START,
+                not_before=leases.launched_at(db, lease),
+                not_after=since,
+                price_per_hour=price,
+                currency=lease.currency,
+            ),
+        )
+    return stray
 
 
 def take_back(db: Connection, lease: Lease, reason: str, now: datetime) -> Lease:

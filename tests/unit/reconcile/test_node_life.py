@@ -8,12 +8,14 @@ from factories import a_job
 from broker.core.errors import BrokerError, NodeUnreachable
 from broker.core.leases import LeaseState
 from broker.core.offers import InstanceSpec, InstanceState
-from broker.db import jobs, leases
+from broker.core.usage import UsageKind
+from broker.db import jobs, leases, usage
 from broker.reconcile import allot, attend, bootstrap, exports, launch, overlay, release
 from broker.reconcile.attend import WaitingJob, find_forgotten
 from broker.reconcile.attend import find as find_attending
 from broker.reconcile.renew import find as renew
 from broker.reconcile.sweep import Sweep
+from broker.services import purchases
 
 
 @pytest.fixture
@@ -163,6 +165,39 @@ def test_an_orphan_of_ours_is_ended_after_a_grace_and_a_stranger_is_not_touched(
     rig.clock.pass_seconds(61)
     sweep.instances(provider)
     assert [i.label for i in provider.instances()] == ["broker-other-l0123456789-e1", "somebody's"]
+
+
+@pytest.mark.parametrize("fate", ["doubled", "late"])
+def test_an_orphan_whose_lease_is_known_is_billed_between_bounds_that_hold_what_it_cost(rig, fate):
+    lease = ready(rig)
+    provider = rig.providers["lambda-a"]
+    if fate == "late":
+        rig.world.slurm.power_down_force(["h100-1"], "test")
+        with rig.world.engine.begin() as db:
+            purchases.give_up(db, lease, "test", rig.clock())
+        rig.until(lambda: rig.states() == ["released"])
+    began = rig.clock()
+    stray = provider.create(
+        InstanceSpec(label=lease.label or "", instance_type="t", zone="z", user_data="", ssh_public_key="ssh-ed25519 A")
+    )
+    sweep = Sweep(rig.world, timedelta(seconds=60))
+    for _ in range(2):
+        sweep.instances(provider)
+        rig.clock.pass_seconds(61)
+    sweep.instances(provider)
+    sweep.instances(provider)
+    assert stray.id in [i.id for i in provider.instances()], "it is ended as a lease, and not before it is one"
+    rig.until(lambda: rig.states()[-1] == "released" and len(rig.states()) == 2, 10)
+    ended = rig.clock()
+    assert stray.id not in rig.instances()
+    with rig.world.engine.begin() as db:
+        own = next(row for row in leases.all_leases(db) if row.instance_id == stray.id)
+        events = usage.of_lease(db, own.id)
+        told = [event.reason for event in leases.events(db, lease.id)]
+    assert any(f"orphan {stray.id}" in reason and own.id in reason for reason in told)
+    assert events[UsageKind.START].not_before <= began <= events[UsageKind.START].not_after
+    assert events[UsageKind.END].not_before <= ended and ended - events[UsageKind.END].not_after < timedelta(seconds=10)
+    assert own.job_id is None, "a job's rounds are not counted by what nobody meant to buy"
 
 
 def test_a_machine_that_vanished_ends_its_lease_after_three_listings(rig):

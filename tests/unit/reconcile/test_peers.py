@@ -5,7 +5,7 @@ from factories import a_job
 
 from broker.core.leases import LeaseState
 from broker.db import leases, steps
-from broker.reconcile import attend, hand_back, peers
+from broker.reconcile import attend, hand_back, lost, peers
 from broker.reconcile.attend import WaitingJob
 
 NODES = ("h100-1", "h100-2")
@@ -58,3 +58,41 @@ def test_a_job_whose_machines_cannot_meet_is_not_started_but_held_with_the_reaso
     assert {name for names, _ in rig.slurm.power_downs for name in names} == {*NODES}
     with rig.world.engine.begin() as db:
         assert leases.holding(db, "h100-1").state is LeaseState.READY, "Slurm's own call lets it go"
+
+
+def test_a_machine_that_cannot_be_introduced_is_given_back_after_a_while_and_its_job_starts_anew(rig, pair):
+    meets(rig, pair[0], "key1")
+    for lease in pair:
+        rig.slurm.set_node(lease.node, "ALLOCATED", "CLOUD")
+    for _ in range(3):
+        rig.step()
+    rig.machines.machines[pair[1].address].failures["peers"] = (1, "wg: no such device")
+    waiting = WaitingJob(id=7, user="alice", nodes=NODES)
+    began = rig.clock()
+    while "draining" not in rig.states():
+        with pytest.raises(peers.Untold, match="h100-2 cannot be introduced"):
+            attend.attend(rig.world, waiting)
+        rig.clock.pass_seconds(10)
+    assert 120 <= (rig.clock() - began).total_seconds() <= 140
+    assert rig.states() == ["ready", "draining"], "the machine that is well is kept"
+    assert [names for names, _ in rig.slurm.power_downs] == [("h100-2",)]
+    assert "cannot be introduced" in rig.ledger()[1].reason
+    rig.step(lost)
+    assert rig.slurm.requeued_now == [7]
+
+
+def test_a_short_trouble_with_an_introduction_costs_no_machine(rig, pair):
+    meets(rig, pair[0], "key1")
+    meets(rig, pair[1], "key0")
+    machine = rig.machines.machines[pair[1].address]
+    waiting = WaitingJob(id=7, user="alice", nodes=NODES)
+    for _ in range(3):
+        machine.failures["peers"] = (1, "wg: no such device")
+        for _ in range(6):
+            with pytest.raises(peers.Untold):
+                attend.attend(rig.world, waiting)
+            rig.clock.pass_seconds(10)
+        del machine.failures["peers"]
+        attend.attend(rig.world, waiting)
+        rig.world.introduced.clear()
+    assert "draining" not in rig.states() and rig.slurm.power_downs == []
