@@ -5,8 +5,6 @@ import re
 
 import pytest
 
-from broker.sandbox.emulators.lambda_instance import private_address
-
 pytestmark = pytest.mark.rig
 
 GROUP = ["-N", "3", "--ntasks-per-node=1"]
@@ -100,26 +98,6 @@ def said(story, job) -> str:
     text = story.sandbox.run("root", ["scontrol", "-o", "show", "job", str(job)]).stdout
     found = re.search(r" AdminComment=(.*?)(?: [A-Z][A-Za-z/]+=|$)", text)
     return found[1] if found else ""
-
-
-@pytest.mark.slow
-def test_two_machines_that_cannot_reach_one_another_start_no_job_and_the_pair_is_named(story):
-    story.all_given_back()
-    first = story.submit("-N", "2", script="while [ ! -e meet.txt ]; do sleep 0.3; done")
-    story.wait(lambda: story.job(first)["JobState"] == "RUNNING", 90)
-    one, other = sorted(group(story, first), key=lambda lease: lease["node"])
-    for address in (other["address"], private_address(other["address"])):
-        words = ("sudo", "ip", "route", "add", "blackhole", address)
-        done = story.broker("node", "ssh", one["node"], "--", *words)
-        assert done.returncode == 0, done.stderr
-    second = story.submit("-N", "2", "-w", f"{one['node']},{other['node']}", script="touch started.txt")
-    story.sandbox.run("alice", ["touch", "meet.txt"])
-    told = story.wait(lambda: "cannot reach one another" in said(story, second) and said(story, second), 120)
-    assert f"{one['node']} and {other['node']}" in told and "is UDP open" in told
-    story.wait(lambda: story.job(second)["JobState"] == "PENDING", 60)
-    assert story.job(second)["Reason"].startswith("JobHeld")
-    assert story.sandbox.run("alice", ["ls", "started.txt"]).returncode != 0
-    story.all_given_back()
 
 
 @pytest.mark.slow
