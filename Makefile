@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stories-slow chaos bench burst eval lint clean packages
+.PHONY: help demo test stories-slow chaos bench burst eval eval-signals lint clean packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ burst: $(STAMP) ## our own work and memory for each of N leases asked for at onc
 
 eval: $(STAMP) ## docs/evaluation.md from the traces of ../shared/data: tables, charts, intervals (ONLY="regret modes" does some)
 	@$(PY) tests/eval/evaluate.py $(if $(ONLY),--only $(ONLY))
+
+eval-signals: $(STAMP) ## what a day-ahead choice saves with each forecast of carbon intensity (20 s; JSON=1)
+	@PYTHONPATH=tests $(PY) tests/eval/signals.py $(if $(JSON),--json)
 
 clean: ## everything `make` made, the sandbox and its caches with it
 	@if [ -x $(VENV)/bin/broker ] && [ -d .sandbox ]; then $(VENV)/bin/broker sandbox down; fi
