@@ -154,7 +154,7 @@ def build(
         lease_logs=site.lease_logs,
         ssh=lambda lease: (
             lease.ssh_port or site.ssh_port.get(lease.provider or "", 22),
-            site.ssh_user,
+            site.ssh_user.get(lease.provider or "", settings.node.ssh_user),
             site.ssh_key_file,
         ),
         health=driver.health,
@@ -199,7 +199,7 @@ def make_world(settings: Settings, engine: Engine, outside: Outside, clock: Call
         trusted=frozenset(name for name, p in settings.providers.items() if p.trusted),
         boot_timeout={name: timedelta(seconds=p.boot_timeout_s) for name, p in settings.providers.items()},
         ssh_port={name: p.ssh_port for name, p in settings.providers.items()},
-        ssh_user=settings.node.ssh_user,
+        ssh_user={name: p.ssh_user or settings.node.ssh_user for name, p in settings.providers.items()},
         ssh_key_file=key_file,
         ssh_public_key=public_key,
         dead_man=timedelta(seconds=settings.node.dead_man_s),
