@@ -133,7 +133,7 @@ class _Pass:
         return self.plans[key]
 
     def _needed_until(self, party: Party, left: timedelta) -> datetime | None:
-        """As late as the job may end: it starts when Slurm's patience ends at the latest. To the minute, as bursts share plans."""
+        """As late as the job may end: it starts before Slurm's patience ends. To the minute, as bursts share plans."""
         if party.job is None or party.job.time_limit is None:
             return None
         boot = timedelta(minutes=-(-max(timedelta(0), left) // timedelta(minutes=1)))

@@ -15,7 +15,7 @@ from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.reconcile import lost
 from broker.reconcile.driver import Task
-from broker.reconcile.watch import not_as_ordered, taken_away, told
+from broker.reconcile.watch import taken_away, told
 from broker.reconcile.world import Happening, World
 from broker.services import purchases
 
@@ -60,8 +60,6 @@ class Sweep:
                 found = known.get(lease.instance_id)
                 if found is not None and taken_away(found):
                     lost.lose(self._world, lease.id, told(found))
-                elif found is not None and (wrong := not_as_ordered(lease, found)):
-                    lost.lose(self._world, lease.id, wrong)
                 elif found is not None and found.notice is not None:
                     self._say_once(lease, f"notice of the provider: {found.notice}")
                 self._vanished(provider, lease, found is not None)
