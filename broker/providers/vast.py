@@ -135,7 +135,7 @@ class VastProvider:
         return self._verified(str(contract), spec)
 
     def delete(self, instance_id: str) -> None:
-        if not instance_id.isdecimal():
+        if not (instance_id.isascii() and instance_id.isdecimal()):
             raise InstanceNotFound(f"{self.name}: {instance_id} is no contract of Vast's")
         answer = self._wire.call(Endpoint.DESTROY, "DELETE", f"/v0/instances/{instance_id}/")
         if not isinstance(answer, dict) or answer.get("success") is not True:
@@ -263,7 +263,7 @@ class VastProvider:
             ) from exc
 
     def _show(self, instance_id: str) -> Instance:
-        if not instance_id.isdecimal():
+        if not (instance_id.isascii() and instance_id.isdecimal()):
             raise InstanceNotFound(f"{self.name}: {instance_id} is no contract of Vast's")
         answer = self._wire.call(Endpoint.SHOW, "GET", f"/v0/instances/{instance_id}/")
         if not isinstance(answer, dict) or "instances" not in answer:

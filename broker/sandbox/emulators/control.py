@@ -3,18 +3,36 @@
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from broker.sandbox.emulators.faults import faults_from
-from broker.sandbox.emulators.lambda_cloud import LambdaCloud
+from broker.sandbox.emulators.faults import Fault, faults_from
+
+
+class Cloud(Protocol):
+    """An emulated provider, as its owner sees it."""
+
+    faults: list[Fault]
+    boot_seconds: float
+    limits: str
+
+    def tick(self) -> None: ...
+
+    def bill(self) -> list[dict[str, Any]]: ...
+
+    def living(self) -> list[str]: ...
+
+    def vanish(self, instance_id: str) -> None: ...
+
+    def preempt(self, instance_id: str) -> None: ...
+
 
 _LIMITS = ("off", "published")
 
 
-def control_api(cloud: LambdaCloud) -> FastAPI:
+def control_api(cloud: Cloud) -> FastAPI:
     """The control API. What it cannot do is answered with 400 or 404 and the reason in `error`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -60,12 +78,12 @@ def _tried(deed: Callable[[Any], dict[str, Any]], raw: bytes) -> Response:
         return JSONResponse({"error": str(exc)}, status_code=400)
 
 
-def _set_faults(cloud: LambdaCloud, body: Any) -> dict[str, Any]:
+def _set_faults(cloud: Cloud, body: Any) -> dict[str, Any]:
     cloud.faults = faults_from(body)
     return {"faults": len(cloud.faults)}
 
 
-def _set(cloud: LambdaCloud, body: object) -> dict[str, Any]:
+def _set(cloud: Cloud, body: object) -> dict[str, Any]:
     if not isinstance(body, dict) or not set(body) <= {"boot_seconds", "limits"}:
         raise ValueError(f"settings {body!r}: an object with boot_seconds, limits, or both is needed")
     boot_seconds, limits = body.get("boot_seconds", cloud.boot_seconds), body.get("limits", cloud.limits)
