@@ -36,7 +36,6 @@ _THRESHOLDS: Mapping[tuple[str, str], float] = {
     ("DELETE", "/v0/instances/"): 3.0,
     ("GET", "/v0/instances/pending-price-increases/"): 2.0,
     ("GET", "/v0/instances/"): 2.0,
-    ("PUT", "/v0/instances/"): 1.0,
     ("GET", "/v1/instances/"): 1.0,
     ("GET", "/v0/ssh/"): 1.0,
     ("POST", "/v0/ssh/"): 1.0,
@@ -209,12 +208,6 @@ class VastCloud:
             if contract is None or contract.credential != self._name(key):
                 return None
             return contract.shown()
-
-    def relabel(self, key: str, number: int, label: str) -> None:
-        """Another label."""
-        with self._lock:
-            contract = self._own(key, number)
-            contract.order = Order(**{**vars(contract.order), "label": label})
 
     def destroy(self, key: str, number: int) -> None:
         """End a contract."""

@@ -167,4 +167,4 @@ class VastContract:
 
 
 def _exact(seconds: float) -> Decimal:
-    return Decimal(str(round(seconds, 6)))
+    return Decimal(str(round(seconds, 9)))

@@ -41,6 +41,15 @@ def bad_search(message: str) -> VastError:
     return VastError(400, {"error": "invalid_request", "msg": message})
 
 
+def no_json(path: str) -> VastError:
+    """A body that is no object."""
+    if "/ssh/" in path:
+        return refused(400, "no_ssh_key", "No ssh key provided")
+    if "/asks/" in path or "/v0/instances/" in path:
+        return refused(400, "invalid_args", "Invalid json body")
+    return bad_search("Invalid json body")
+
+
 def no_such_ask(ask_id: int) -> VastError:
     message = f"error 410/3907: no_such_ask Instance type {ask_id} is no longer available."
     return refused(410, "no_such_ask", message, ask_id=ask_id)

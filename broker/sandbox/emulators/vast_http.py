@@ -14,7 +14,7 @@ from broker.sandbox.emulators.vast_errors import (
     VastError,
     inactive,
     internal,
-    invalid,
+    no_json,
     no_page,
     refused,
     too_frequent,
@@ -89,13 +89,6 @@ def _answer(cloud: VastCloud, key: str, request: Request, path: str, body: Mappi
         case ("DELETE", "v0", "instances", number):
             cloud.destroy(key, _id(number))
             return {"success": True, "msg": "Instance destroyed successfully"}
-        case ("PUT", "v0", "instances", number):
-            if set(body) != {"label"} or not isinstance(body["label"], str):
-                raise invalid("only the label can be changed here")
-            if len(body["label"]) > 1024:
-                raise refused(400, "label_too_long", "label has at most 1024 characters")
-            cloud.relabel(key, _id(number), body["label"])
-            return {"success": True}
         case ("GET", "v0", "ssh"):
             return cloud.keys(key)
         case ("POST", "v0", "ssh"):
@@ -177,9 +170,9 @@ async def _body(request: Request) -> dict[str, Any]:
             body, allow_nan=False, ensure_ascii=False
         ).encode()  # NaN and half characters are no JSON to answer with
     except (ValueError, RecursionError) as exc:
-        raise VastError(400, {"error": "invalid_request", "msg": "Invalid json body"}) from exc
+        raise no_json(request.url.path) from exc
     if not isinstance(body, dict):
-        raise VastError(400, {"error": "invalid_request", "msg": "Invalid json body"})
+        raise no_json(request.url.path)
     return body
 
 

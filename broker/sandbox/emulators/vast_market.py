@@ -63,7 +63,6 @@ class VastMachine:
             "reliability2": 0.9866,
             "verification": "verified",
             "storage_cost": self.storage_cost,
-            "hosting_type": 0,
             "external": False,
         }
 
