@@ -43,6 +43,7 @@ class LambdaCloud:
         types: Iterable[InstanceType] | None = None,
     ) -> None:
         self._accounts = {key: Account(name) for key, name in accounts.items()}
+        self.credentials = frozenset(accounts.values())
         self._machines = machines
         self._clock = clock
         self.boot_seconds = boot_seconds

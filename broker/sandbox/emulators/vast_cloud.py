@@ -97,6 +97,7 @@ class VastCloud:
         selling: Iterable[VastMachine] | None = None,
     ) -> None:
         self._accounts = {key: _Account(name) for key, name in accounts.items()}
+        self.credentials = frozenset(accounts.values())
         self._machines = machines
         self._clock = clock
         self.boot_seconds = boot_seconds
