@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from broker.core.offers import CapacityType, Instance, InstanceState
-from broker.providers.vast_offers import instance_type, number, zone
+from broker.providers.vast_offers import ABSURD_USD, instance_type, number, zone
 
 COLUMNS = (
     *("id", "label", "actual_status", "intended_status", "cur_state", "next_state", "status_msg", "is_bid"),
@@ -37,7 +37,7 @@ def read_instance(row: object, notices: Mapping[str, str]) -> Instance:
         address=address,
         instance_type=instance_type(row["machine_id"], int(gpus)) if known and gpus is not None else None,
         zone=zone(row.get("geolocation")) if "geolocation" in row else None,
-        price_per_hour=price if price is not None and price > 0 else None,
+        price_per_hour=price if price is not None and 0 < price < ABSURD_USD else None,
         ssh_port=port,
         capacity_type=_market(row),
         machine=str(row["machine_id"]) if known else None,

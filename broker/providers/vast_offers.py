@@ -18,7 +18,7 @@ SMALLEST_DISK_GB = 8
 _GB_A_GIB = Decimal("1.073741824")
 _GIB_MB = 1024
 _NANO = Decimal("1e-9")
-_ABSURD_USD = Decimal(100_000)
+ABSURD_USD = Decimal(100_000)
 """No machine costs so much an hour: a price in another unit, or a joke."""
 _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
@@ -169,7 +169,7 @@ def number(value: object) -> Decimal | None:
 
 def _amount(row: Mapping[str, Any], key: str, problem: str) -> Decimal:
     value = number(row.get(key))
-    if value is None or not 0 <= value < _ABSURD_USD:
+    if value is None or not 0 <= value < ABSURD_USD:
         raise Unusable(problem)
     return value
 
@@ -216,7 +216,7 @@ def _until(row: Mapping[str, Any], now: datetime) -> datetime | None:
 
 def _traffic(row: Mapping[str, Any], key: str) -> Decimal | None:
     value = number(row.get(key))
-    return value if value is not None and 0 <= value < _ABSURD_USD else None
+    return value if value is not None and 0 <= value < ABSURD_USD else None
 
 
 def _called(row: object) -> str:

@@ -44,6 +44,7 @@ _THRESHOLDS: Mapping[tuple[str, str], float] = {
 _JITTER_SECONDS = 0.3
 _RESUMES_SECONDS = 15.0
 """After which an outbid contract wins again, unless it was destroyed."""
+_OTHERS_BID_SECONDS = 300.0
 _FIELDS = frozenset(
     [
         *(
@@ -106,6 +107,7 @@ class VastCloud:
         self._selling = list(shipped_machines() if selling is None else selling)
         self._contracts: dict[int, VastContract] = {}
         self._bill: list[VastContract] = []
+        self._outbid_at: dict[int, float] = {}
         self._numbers = itertools.count(7_100_001)
         self._lock = threading.RLock()
 
@@ -131,7 +133,7 @@ class VastCloud:
         with self._lock:
             now = self._clock()
             rows = [
-                ask(machine, gpus, market, now, storage)
+                ask(machine, gpus, market, now, storage, self._least_bid(machine, gpus, now))
                 for machine in self._selling
                 for gpus in machine.sold
                 if gpus <= self._free(machine)
@@ -160,7 +162,7 @@ class VastCloud:
             due = [take(self.faults, {kind}, call) for kind in VAST_FAULTS if kind not in REFUSALS]
             faults = {fault.kind: fault.seconds or 0.0 for fault in due if fault is not None}
             contract = self._add(account, order, faults, now)
-            least = round(machine.bid_gpu * gpus, 6)
+            least = self._least_bid(machine, gpus, now)
             if "refused_with_id" in faults or (order.bid is not None and order.bid < least):
                 contract.stopped_at = now
                 raise refused(
@@ -255,7 +257,7 @@ class VastCloud:
             contract = self._contracts[_number(instance_id)]
             if contract.stopped_at is None:
                 self._off(contract)
-                contract.stopped_at = self._clock()
+                contract.stopped_at = self._outbid_at[contract.order.machine.id] = self._clock()
 
     def bill(self) -> list[dict[str, Any]]:
         """The provider's own bill, every contract ever made."""
@@ -349,6 +351,11 @@ class VastCloud:
         if contract is None or contract.credential != self._name(key):
             raise no_instance()
         return contract
+
+    def _least_bid(self, machine: VastMachine, gpus: int, now: float) -> float:
+        """Somebody bids half as much again while they hold what they won."""
+        taken = now < self._outbid_at.get(machine.id, float("-inf")) + _OTHERS_BID_SECONDS
+        return round(machine.bid_gpu * gpus * (1.5 if taken else 1.0), 6)
 
     def _free(self, machine: VastMachine) -> int:
         # A stopped bid gives its GPUs to whoever bid more.

@@ -79,9 +79,11 @@ def ask_id(machine: VastMachine, gpus: int, now: float) -> int:
     return ((generation % 100_000) * 1_000_003 + machine.id * 17 + gpus) % 900_000_000 + 10_000_000
 
 
-def ask(machine: VastMachine, gpus: int, market: str, now: float, storage_gb: float) -> dict[str, Any]:
-    """One row of a search."""
-    base = round((machine.bid_gpu if market == "bid" else machine.dph_gpu) * gpus, 6)
+def ask(
+    machine: VastMachine, gpus: int, market: str, now: float, storage_gb: float, least_bid: float
+) -> dict[str, Any]:
+    """One row of a search. `least_bid`: USD an hour that win now."""
+    base = round(least_bid if market == "bid" else machine.dph_gpu * gpus, 6)
     disk = storage_gb * machine.storage_cost / 720
     number = ask_id(machine, gpus, now)
     return {
@@ -92,7 +94,7 @@ def ask(machine: VastMachine, gpus: int, market: str, now: float, storage_gb: fl
         "disk_space": float(machine.disk_space),
         "dph_base": base,
         "dph_total": base + disk,
-        "min_bid": round(machine.bid_gpu * gpus, 6),
+        "min_bid": least_bid,
         "is_bid": market == "bid",
         "inet_up": 777.0,
         "inet_down": 1059.0,
