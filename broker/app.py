@@ -26,6 +26,7 @@ from broker.privileged.client import AsUserDomain, NetDomain, PrivilegedClient
 from broker.providers.base import Provider
 from broker.providers.http import Hear
 from broker.providers.registry import make_providers
+from broker.providers.vast_webhook import VastWebhook
 from broker.provisioning.base import OpenShell
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
@@ -161,7 +162,12 @@ def build(
         nudge=nudge,
     )
     return App(
-        api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
+        api=create_app(
+            operations,
+            operator_uids(settings.site.operators),
+            lambda: (CONTENT_TYPE, metrics.text()),
+            _receivers(settings, clock, partial(driver.wake, "sweep")),
+        ),
         driver=driver,
         engine=engine,
         owner=owner,
@@ -169,6 +175,17 @@ def build(
         knock=spool / "knock",
         socket=run / "api.sock",
     )
+
+
+def _receivers(
+    settings: Settings, clock: Callable[[], datetime], look: Callable[[], None]
+) -> dict[str, Callable[[Mapping[str, str], bytes], None]]:
+    """Credential → what takes the webhooks of its provider."""
+    return {
+        name: VastWebhook(name, provider.webhook_secret.reveal(), clock, look).receive
+        for name, provider in settings.providers.items()
+        if provider.webhook_secret is not None
+    }
 
 
 def outside_of(settings: Settings, clock: Callable[[], datetime], hear: Hear = lambda exchange: None) -> Outside:

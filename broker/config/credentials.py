@@ -9,6 +9,9 @@ from broker.config.reading import Section
 from broker.config.secret_source import Noun, from_environment, from_file
 from broker.config.settings import ProviderSettings, Secret
 
+_WEBHOOK = Noun(
+    short="webhook secret", full="the secret that Vast showed when the webhook was made", variable="VAST_WEBHOOK_SECRET"
+)
 USER_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
 USER_RULE = "the login of the provider's image"
 _KEY = Noun(short="API key", full="the provider's API key", variable="LAMBDA_API_KEY")
@@ -38,6 +41,7 @@ def read_provider(
         ssh_port=section.whole("ssh_port", 22, low=1, high=65535),
         ssh_user=_ssh_user(kind, section),
         image=_image(kind, section),
+        webhook_secret=_webhook_secret(kind, section),
     )
     section.close()
     return settings
@@ -64,6 +68,17 @@ def _image(kind: str, section: Section) -> str | None:
         section.text("image")
         section.note("image", f'kind = "{kind}" boots its own image; take the key out')
     return None
+
+
+def _webhook_secret(kind: str, section: Section) -> Secret | None:
+    there = section.has("webhook_secret_file")
+    path = section.secret_source("webhook_secret_file")
+    if not there:
+        return None
+    if kind != "vast":
+        section.note("webhook_secret_file", f'kind = "{kind}" sends no webhooks; take the key out')
+        return None
+    return from_file(section, "webhook_secret_file", path, _WEBHOOK)
 
 
 def _base_url(section: Section) -> str | None:

@@ -130,6 +130,8 @@ class ProviderSettings:
 
     `trusted`: its machines may hold the cluster's munge key.
 
+    `webhook_secret`: what the provider signs its webhooks with; None: none are taken.
+
     `image`: what its machines boot, where the adapter asks for it; `ssh_user` None: `[node] ssh_user`.
     """
 
@@ -145,6 +147,7 @@ class ProviderSettings:
     ssh_port: int
     ssh_user: str | None = None
     image: str | None = None
+    webhook_secret: Secret | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,6 +136,15 @@ def test_an_image_that_vast_would_run_as_a_container_is_refused(site, line, prob
     assert problem in site.problems()["provider.vast-a.image"]
 
 
+def test_a_webhooks_secret_is_read_from_its_file_and_only_where_webhooks_come(site):
+    secret = f'webhook_secret_file = "{site.key}"\n'
+    site.add(VAST.replace("KEY_FILE", str(site.key)) + secret)
+    assert site.load().providers["vast-a"].webhook_secret.reveal() == "secret_key_1"
+
+    site.change('kind = "lambda"', f'kind = "lambda"\n{secret}')
+    assert "sends no webhooks" in site.problems()["provider.lambda-a.webhook_secret_file"]
+
+
 def test_a_provider_that_boots_its_own_image_takes_none(site):
     site.change('kind = "lambda"', 'kind = "lambda"\nimage = "x.example/y:z"')
 
