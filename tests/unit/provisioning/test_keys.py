@@ -41,3 +41,8 @@ def test_a_key_file_that_is_no_key_is_named(tmp_path):
 
     with pytest.raises(ConfigError, match="id_ed25519"):
         client_key(tmp_path)
+
+
+def test_the_first_boot_script_fits_into_what_the_tightest_provider_takes():
+    private, _ = new_host_key()
+    assert len(user_data(private).encode()) < 4096  # Vast: `onstart` and its arguments
