@@ -24,7 +24,7 @@ def test_user_data_is_a_script_that_carries_the_key():
     assert script.startswith("#!/bin/sh\n")
     assert private.strip() in script
     assert subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False).stderr == ""
-    assert len(script) < 16 * 1024, "the smallest limit of a provider we know"
+    assert len(script) <= 4096, "the smallest limit of a provider we know"
 
 
 def test_the_daemons_key_is_made_once_and_is_for_its_eyes_only(tmp_path):
@@ -41,8 +41,3 @@ def test_a_key_file_that_is_no_key_is_named(tmp_path):
 
     with pytest.raises(ConfigError, match="id_ed25519"):
         client_key(tmp_path)
-
-
-def test_the_first_boot_script_fits_into_what_the_tightest_provider_takes():
-    private, _ = new_host_key()
-    assert len(user_data(private).encode()) < 4096  # Vast: `onstart` and its arguments
