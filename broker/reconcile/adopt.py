@@ -196,6 +196,7 @@ def _as_bought(
             for offer in on_sale
             if (offer.provider, offer.instance_type, offer.zone)
             == (provider.name, instance.instance_type, instance.zone)
+            and instance.capacity_type in {None, offer.capacity_type}
         ),
         None,
     )
@@ -226,7 +227,10 @@ def _as_bought(
         currency=before.currency or (offer.currency if offer else "USD"),
         label=instance.label,
         instance_id=instance.id,
+        capacity_type=instance.capacity_type or (offer.capacity_type if offer else before.capacity_type),
+        machine=instance.machine or (offer.machine if offer else before.machine),
         address=instance.address,
+        ssh_port=instance.ssh_port,
         private_address=instance.private_address,
     )
 

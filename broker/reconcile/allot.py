@@ -120,16 +120,24 @@ class _Pass:
                 past.offer_id for past in party.tried if past.offer_id and not refusals.only_busy(past)
             ),
             too_slow=slow,
+            needed_until=self._needed_until(party, left),
             place=place,
         )
         # A burst of like jobs is planned once.
         wished = party.job.comment if party.job is not None else ""
-        key = (lease.shape, wished, request.excluded_offers, slow, place)
+        key = (lease.shape, wished, request.excluded_offers, slow, request.needed_until, place)
         if key not in self.plans:
             self.plans[key] = plan(
                 request, self.on_sale, self.world.site.limits, self.world.site.trusted, frozenset(self.suspended)
             )
         return self.plans[key]
+
+    def _needed_until(self, party: Party, left: timedelta) -> datetime | None:
+        """As late as the job may end: it starts before Slurm's patience ends. To the minute, as bursts share plans."""
+        if party.job is None or party.job.time_limit is None:
+            return None
+        boot = timedelta(minutes=-(-max(timedelta(0), left) // timedelta(minutes=1)))
+        return self.now + boot + party.job.time_limit
 
 
 def find(world: World) -> Iterable[Task]:
@@ -363,6 +371,8 @@ def _allotted(db: Connection, lease: Lease, offer: Offer, job: Job | None, said:
         offer_id=offer.id,
         instance_type=offer.instance_type,
         zone=offer.zone,
+        capacity_type=offer.capacity_type,
+        machine=offer.machine,
         price_per_hour=offer.price_per_hour,
         currency=offer.currency,
         not_before=None,

@@ -16,7 +16,7 @@ from broker.provisioning.steps import console_step
 from broker.reconcile.driver import Task
 from broker.reconcile.join import HOME_STEP, LAST_STEP
 from broker.reconcile.nodes import log_file, open_node
-from broker.reconcile.watch import taken_away, told
+from broker.reconcile.watch import not_as_ordered, taken_away, told
 from broker.reconcile.world import World
 from broker.services import purchases
 
@@ -136,8 +136,11 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
         return None
     except ProviderError as exc:
         log.warning("lease_id=%s address not known, the provider does not answer: %s", lease.id, exc)
-    if seen is not None and seen.state is InstanceState.STOPPING:
+    if seen is not None and taken_away(seen):
         _abandon(world, lease, f"the provider ended the machine while it booted ({seen.raw_state})")
+        return None
+    if seen is not None and (wrong := not_as_ordered(lease, seen)):
+        _abandon(world, lease, wrong)
         return None
     if seen is not None and seen.state is InstanceState.UNHEALTHY and now - lease.state_since > _UNHEALTHY_LIMIT:
         _abandon(world, lease, f"the machine is {seen.raw_state} since it was bought")
@@ -150,6 +153,7 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
                 f"it has an address: {seen.address}",
                 now,
                 address=seen.address,
+                ssh_port=seen.ssh_port,
                 private_address=seen.private_address,
                 not_before=None,
             )

@@ -118,8 +118,18 @@ class Watch:
 
 
 def taken_away(instance: Instance) -> bool:
-    """The provider is ending the machine, and not because we asked."""
-    return instance.state is InstanceState.STOPPING
+    """The provider is ending the machine, or has stopped it, and not because we asked.
+
+    One that it starts again (an outbid machine whose bid wins anew) is another boot: no node of ours comes back by itself.
+    """
+    return instance.state in {InstanceState.STOPPING, InstanceState.STOPPED}
+
+
+def not_as_ordered(lease: Lease, instance: Instance) -> str | None:
+    """Why the machine is not what was bought, as its provider tells; None: it is, or nobody tells."""
+    if lease.capacity_type is None or instance.capacity_type in {None, lease.capacity_type}:
+        return None
+    return f"it was rented as {instance.capacity_type}, and ordered as {lease.capacity_type}"
 
 
 def told(instance: Instance) -> str:
