@@ -39,8 +39,9 @@ class Sku:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One line of history: what a sku's offer was found to be."""
+    """One line of history: what an offer of the sku was found to be. `series` tells the sku's offers apart."""
 
+    series: int
     sku: Sku
     at: datetime
     price_per_hour: Decimal
@@ -50,7 +51,8 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One look at all offers of a credential. `changes`: how many offers it showed to be otherwise than before.
+    """A look at all offers of a credential, written down. `polls`: how many looks it stands for; `changes`: how many
+    offers it showed to be otherwise than before.
 
     `left_out`: why rows of the answer were not used, and how many of each. A reading that is not `believed` changed
     nothing, and `note` says why.
@@ -58,6 +60,7 @@ class Reading:
 
     provider: str
     at: datetime
+    polls: int
     rows: int
     changes: int
     believed: bool

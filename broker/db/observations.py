@@ -69,21 +69,22 @@ def outcomes(db: Connection, since: datetime) -> list[Seen]:
     return _seen(db, _SEEN.where(offer_observations.c.at >= since, offer_observations.c.source.in_(_OUTCOMES)))
 
 
-def reading_times(db: Connection, provider: str, since: datetime) -> list[datetime]:
-    """When the credential's offers were read and believed, as far as it was written down, oldest first."""
-    query = select(offer_readings.c.at).where(
+def readings(db: Connection, provider: str, since: datetime) -> list[tuple[datetime, int]]:
+    """(when, how many looks it stands for) of the credential's readings that were believed, oldest first."""
+    query = select(offer_readings.c.at, offer_readings.c.polls).where(
         offer_readings.c.provider == provider, offer_readings.c.at >= since, offer_readings.c.believed
     )
-    return list(db.execute(query.order_by(offer_readings.c.at)).scalars())
+    return [(row.at, row.polls) for row in db.execute(query.order_by(offer_readings.c.at))]
 
 
-_READING = ("provider", "at", "rows", "changes", "believed", "note", "left_out")
+_READING = ("provider", "at", "polls", "rows", "changes", "believed", "note", "left_out")
 _SEEN = (
     select(
         offer_series.c.provider,
         offer_series.c.instance_type,
         offer_series.c.zone,
         offer_series.c.capacity_type,
+        offer_observations.c.series_id,
         offer_observations.c.at,
         offer_observations.c.price_per_hour,
         offer_observations.c.available,
@@ -97,6 +98,7 @@ _SEEN = (
 def _seen(db: Connection, query: Any) -> list[Seen]:
     return [
         Seen(
+            series=row.series_id,
             sku=Sku(
                 provider=row.provider,
                 instance_type=row.instance_type,

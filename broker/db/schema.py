@@ -233,6 +233,7 @@ offer_readings = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("provider", String(64), nullable=False),
     Column("at", Utc, nullable=False),
+    Column("polls", Integer, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("changes", Integer, nullable=False),
     Column("believed", Boolean, nullable=False),

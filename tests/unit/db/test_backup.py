@@ -43,7 +43,9 @@ def filled(engine):
         fold(db, NOON, Retention())
         observations.append_reading(
             db,
-            Reading(provider="lambda-a", at=NOON, rows=2, changes=2, believed=True, note=None, left_out={"odd": 1}),
+            Reading(
+                provider="lambda-a", at=NOON, polls=1, rows=2, changes=2, believed=True, note=None, left_out={"odd": 1}
+            ),
         )
         purchasing.suspend(db, "lambda-b", NOON, "quota")
         purchasing.set_paused(db, "maintenance", "root")
