@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 
+from sqlalchemy import Connection
+
 from broker.core.errors import (
     CredentialsRefused,
     NoCapacity,
@@ -18,9 +20,10 @@ from broker.core.errors import (
     StaleLease,
 )
 from broker.core.leases import Lease, LeaseState, label_for
-from broker.core.offers import Instance, InstanceSpec
+from broker.core.observations import Observation, Source
+from broker.core.offers import Instance, InstanceSpec, Offer
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import leases, offers, purchasing, usage
+from broker.db import leases, observations, offers, purchasing, usage
 from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
@@ -94,7 +97,7 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
                 lease,
                 LeaseState.LAUNCHING,
                 f"buying {lease.instance_type} in {lease.zone} from {lease.provider} "
-                f"at {lease.price_per_hour} {lease.currency}/h",
+                f"at {lease.price_per_hour} {lease.currency}/h{_odds(world, offers.one(db, lease.offer_id or ''), now)}",
                 now,
                 label=label,
                 host_key=public_key,
@@ -120,6 +123,22 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
         _refused(world, lease, exc)
     else:
         _bought(world, lease, instance, sent_at)
+
+
+def _odds(world: World, offer: Offer | None, now: datetime) -> str:
+    if offer is None:
+        return ", which the last reading no longer lists"
+    chance = world.forecast.chance(offer, now)
+    return f", chance of success {chance.p:.0%} ({chance.reason()})"
+
+
+def _observe(db: Connection, lease: Lease, at: datetime, *, accepted: bool) -> Offer | None:
+    """What came of the purchase is an observation of its offer, the best there is. None: no reading has it any more."""
+    offer = offers.one(db, lease.offer_id or "")
+    if offer is not None:
+        source = Source.CREATE_ACCEPTED if accepted else Source.CREATE_REFUSED
+        observations.append(db, [Observation(offer=offer, available=accepted, at=at, source=source)])
+    return offer
 
 
 def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
@@ -167,6 +186,9 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, h
                         currency=lease.currency,
                     ),
                 )
+            offer = _observe(db, lease, sent_at, accepted=True)
+        if offer is not None:
+            world.forecast.bought(offer, accepted=True)
         log.info("lease_id=%s node=%s instance=%s bought", lease.id, lease.node, instance.id)
         world.nudge()
         return
@@ -199,9 +221,11 @@ def _refused(world: World, lease: Lease, exc: ProviderError) -> None:
     now = world.clock()
     provider = lease.provider or ""
     not_before = now + timedelta(seconds=exc.retry_after) if isinstance(exc, RateLimited) else None
+    sold_out: Offer | None = None
     with world.engine.begin() as db:
         match exc:
             case NoCapacity():
+                sold_out = _observe(db, lease, now, accepted=False)
                 offers.mark_sold_out(db, lease.offer_id or "")
             case QuotaExceeded():
                 purchasing.suspend(db, provider, now + _QUOTA_PAUSE, f"quota is full: {exc}")
@@ -216,5 +240,7 @@ def _refused(world: World, lease: Lease, exc: ProviderError) -> None:
             purchases.refused(db, current, reason, now, not_before)
         else:
             leases.amend(db, current, reason, now)  # given up meanwhile; its end looks for the label
+    if sold_out is not None:
+        world.forecast.bought(sold_out, accepted=False)
     log.info("lease_id=%s node=%s refused: %s", lease.id, lease.node, exc)
     world.nudge()

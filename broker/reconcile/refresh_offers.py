@@ -1,43 +1,163 @@
-"""Reads what each credential could buy, and notices credentials that no longer work."""
+"""Reads what each credential could buy, keeps what changed, and notices credentials that no longer work."""
 
 import logging
-from collections.abc import Iterable
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 
-from broker.core.errors import CredentialsRefused
-from broker.db import offers, purchasing
+from sqlalchemy import Connection
+
+from broker.catalog.zones import place_of
+from broker.core.errors import CredentialsRefused, RateLimited
+from broker.core.observations import Reading, Source
+from broker.core.offers import Offer
+from broker.db import leases, observations, offers, purchasing
 from broker.db.engine import reading
 from broker.providers.base import Provider
+from broker.reconcile import belief, polling
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 
 log = logging.getLogger("broker.offers")
 
 _REFUSED_PAUSE = timedelta(minutes=10)
+# A reading that changes nothing is written down this often: it says that what was seen before was still so.
+_STILL_SO = timedelta(minutes=5)
+# Jobs that nothing could be bought for come back after half an hour at most (`refusals.py`): they still wait.
+_COMES_BACK = timedelta(minutes=35)
 
 
-def find(world: World) -> Iterable[Task]:
-    """A task for each credential."""
-    for provider in world.providers.values():
-        yield Task(key=f"offers:{provider.name}", run=partial(refresh, world, provider))
+@dataclass
+class _Watched:
+    """What we remember of a credential between its readings."""
+
+    begun: datetime
+    looks: int = 0
+    """Since the last reading that was written down."""
+    flickers: Mapping[polling.Kind, bool] = field(default_factory=dict)
+    not_before: datetime | None = None
 
 
-def refresh(world: World, provider: Provider) -> None:
-    """Put the newest complete reading in the place of the last one; a failed reading changes nothing."""
-    try:
-        seen = provider.offers()
-    except CredentialsRefused as exc:
-        log.error("provider=%s refuses our credential: %s", provider.name, exc)
-        with world.engine.begin() as db:
-            purchasing.suspend(db, provider.name, world.clock() + _REFUSED_PAUSE, f"credential refused: {exc}")
-        return
-    with reading(world.engine) as db:
-        refused = purchasing.suspended(db, world.clock()).get(provider.name, "").startswith("credential refused")
-        first = not any(offer.provider == provider.name for offer in offers.current(db))
-    with world.engine.begin() as db:
-        offers.replace_all(db, provider.name, seen)
-        if refused:
-            purchasing.unsuspend(db, provider.name)
-    if first or refused:
-        world.nudge()
+class Refresh:
+    """One a daemon."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._watched: dict[str, _Watched] = {}
+        self._warned: set[tuple[str, str]] = set()
+
+    def find(self) -> Iterable[Task]:
+        """A task for each credential whose turn it is."""
+        world, now = self._world, self._world.clock()
+        with reading(world.engine) as db:
+            waiting = leases.unserved_shapes(db, now - _COMES_BACK)
+        shapes = [world.site.shapes[name] for name in waiting if name in world.site.shapes]
+        wanted = {(shape.accelerator, shape.accelerator_count) for shape in shapes}
+        for provider in world.providers.values():
+            if self._is_due(provider.name, wanted, now):
+                yield Task(key=f"offers:{provider.name}", run=partial(self.read, provider))
+
+    def read(self, provider: Provider) -> None:
+        """Put the newest complete reading in the place of the last one; a failed or doubted reading changes nothing."""
+        world = self._world
+        watched = self._watched.setdefault(provider.name, _Watched(begun=world.clock()))
+        watched.begun = world.clock()
+        try:
+            seen = provider.offers()
+        except CredentialsRefused as exc:
+            log.error("provider=%s refuses our credential: %s", provider.name, exc)
+            with world.engine.begin() as db:
+                purchasing.suspend(db, provider.name, world.clock() + _REFUSED_PAUSE, f"credential refused: {exc}")
+            return
+        except RateLimited as exc:
+            watched.not_before = world.clock() + timedelta(seconds=exc.retry_after)
+            raise
+        watched.looks += 1
+        for offer in seen:
+            if offer.available and place_of(offer.kind, offer.zone) is None:
+                self._warn(provider.name, f"zone {offer.zone} is in no list of ours: its place and grid are not known")
+        changed = self._keep(provider.name, seen, Counter(), watched)
+        world.forecast.learn_if_due(world.engine, world.clock())
+        watched.flickers = polling.flickering(seen, world.forecast.model, world.clock())
+        if changed:
+            world.nudge()
+
+    def _is_due(self, name: str, wanted: Iterable[polling.Kind], now: datetime) -> bool:
+        watched = self._watched.get(name)
+        if watched is None:
+            return True
+        if watched.not_before is not None and now < watched.not_before:
+            return False
+        return (now - watched.begun).total_seconds() >= polling.interval_s(wanted, watched.flickers)
+
+    def _keep(self, name: str, seen: list[Offer], left_out: Counter[str], watched: _Watched) -> bool:
+        """Whether there is something to buy that was not there before."""
+        with self._world.engine.begin() as db:
+            now = self._world.clock()
+            before = {offer.id: offer for offer in offers.current(db, provider=name)}
+            last = observations.last_reading(db, name)
+            doubted = observations.doubted_since(db, name, last.at if last else None)
+            why = belief.doubt(before.values(), seen, doubted, now)
+            taken = Reading(
+                provider=name,
+                at=now,
+                polls=watched.looks,
+                rows=len(seen),
+                changes=0,
+                believed=why is None,
+                note=why,
+                left_out=dict(left_out),
+            )
+            if why is not None:
+                observations.append_reading(db, taken)
+                watched.looks = 0
+                self._warn(name, f"its offers as read now are not believed: {why}")
+                return False
+            fresh = {offer.id: offer for offer in _less_refused(db, seen)}
+            changed = belief.changes(before, fresh, now)
+            observations.append(db, changed)
+            offers.replace_all(db, name, fresh.values())
+            if _worth_writing(last, replace(taken, changes=len(changed)), bool(doubted)):
+                observations.append_reading(db, replace(taken, changes=len(changed)))
+                watched.looks = 0
+            refused = purchasing.suspended(db, now).get(name, "").startswith("credential refused")
+            if refused:
+                purchasing.unsuspend(db, name)
+        for reason in left_out:
+            self._warn(name, f"left out of its offers: {reason}")
+        come = any(one.available for one in changed)
+        return refused or come
+
+    def _warn(self, provider: str, what: str) -> None:
+        """Once: what is odd in a list is odd in each reading of it."""
+        if (provider, what) not in self._warned:
+            self._warned.add((provider, what))
+            log.warning("provider=%s %s", provider, what)
+
+
+def _less_refused(db: Connection, seen: list[Offer]) -> list[Offer]:
+    """A purchase refused while the list was on its way is newer than the list."""
+    if not seen:
+        return seen
+    since = min(offer.observed_at for offer in seen)
+    refused = {
+        (one.sku.provider, one.sku.instance_type, one.sku.zone)
+        for one in observations.outcomes(db, since)
+        if one.source is Source.CREATE_REFUSED
+    }
+    return [
+        replace(offer, available=False) if (offer.provider, offer.instance_type, offer.zone) in refused else offer
+        for offer in seen
+    ]
+
+
+def _worth_writing(last: Reading | None, taken: Reading, was_doubted: bool) -> bool:
+    return (
+        last is None
+        or was_doubted
+        or taken.changes > 0
+        or taken.left_out != last.left_out
+        or taken.at - last.at >= _STILL_SO
+    )
