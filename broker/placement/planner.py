@@ -53,7 +53,8 @@ def plan(
     """
     usable: list[tuple[float, str, Offer]] = []
     rejected: list[Rejection] = []
-    for offer in offers:
+    for seen in offers:
+        offer = seen.with_disk(request.shape.disk_gib)
         reason = _unfit(request, offer, limits, trusted, suspended)
         if reason:
             rejected.append(Rejection(offer=offer, reason=reason))

@@ -1,7 +1,6 @@
 """Reads what each credential could buy, keeps what changed, and notices credentials that no longer work."""
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -11,8 +10,8 @@ from sqlalchemy import Connection
 
 from broker.catalog.zones import place_of
 from broker.core.errors import CredentialsRefused, RateLimited
-from broker.core.observations import Reading, Source
-from broker.core.offers import Offer
+from broker.core.observations import Look, Source
+from broker.core.offers import Offer, Reading
 from broker.db import leases, observations, offers, purchasing
 from broker.db.engine import reading
 from broker.providers.base import Provider
@@ -25,6 +24,8 @@ log = logging.getLogger("broker.offers")
 _REFUSED_PAUSE = timedelta(minutes=10)
 # A reading that changes nothing is written down this often: it says that what was seen before was still so.
 _STILL_SO = timedelta(minutes=5)
+# A market of strangers has no end of odd places; a log of them has.
+_WARNINGS = 200
 # Jobs that nothing could be bought for come back after half an hour at most (`refusals.py`): they still wait.
 _COMES_BACK = timedelta(minutes=35)
 
@@ -65,7 +66,7 @@ class Refresh:
         watched = self._watched.setdefault(provider.name, _Watched(begun=world.clock()))
         watched.begun = world.clock()
         try:
-            seen = provider.offers()
+            found = provider.offers()
         except CredentialsRefused as exc:
             log.error("provider=%s refuses our credential: %s", provider.name, exc)
             with world.engine.begin() as db:
@@ -75,12 +76,10 @@ class Refresh:
             watched.not_before = world.clock() + timedelta(seconds=exc.retry_after)
             raise
         watched.looks += 1
-        for offer in seen:
-            if offer.available and place_of(offer.kind, offer.zone) is None:
-                self._warn(provider.name, f"zone {offer.zone} is in no list of ours: its place and grid are not known")
-        changed = self._keep(provider.name, seen, Counter(), watched)
+        self._warn_of(provider.name, found)
+        changed = self._keep(provider.name, found, watched)
         world.forecast.learn_if_due(world.engine, world.clock())
-        watched.flickers = polling.flickering(seen, world.forecast.model, world.clock())
+        watched.flickers = polling.flickering(found.offers, world.forecast.model, world.clock())
         if changed:
             world.nudge()
 
@@ -92,68 +91,69 @@ class Refresh:
             return False
         return (now - watched.begun).total_seconds() >= polling.interval_s(wanted, watched.flickers)
 
-    def _keep(self, name: str, seen: list[Offer], left_out: Counter[str], watched: _Watched) -> bool:
+    def _keep(self, name: str, found: Reading, watched: _Watched) -> bool:
         """Whether there is something to buy that was not there before."""
         with self._world.engine.begin() as db:
             now = self._world.clock()
             before = {offer.id: offer for offer in offers.current(db, provider=name)}
-            last = observations.last_reading(db, name)
+            last = observations.last_look(db, name)
             doubted = observations.doubted_since(db, name, last.at if last else None)
-            why = belief.doubt(before.values(), seen, doubted, now)
-            taken = Reading(
+            why = belief.doubt(before.values(), found, doubted, now)
+            taken = Look(
                 provider=name,
                 at=now,
                 polls=watched.looks,
-                rows=len(seen),
+                rows=len(found.offers),
                 changes=0,
                 believed=why is None,
                 note=why,
-                left_out=dict(left_out),
+                left_out=dict(found.reasons()),
             )
             if why is not None:
-                observations.append_reading(db, taken)
+                observations.append_look(db, taken)
                 watched.looks = 0
                 self._warn(name, f"its offers as read now are not believed: {why}")
                 return False
-            fresh = {offer.id: offer for offer in _less_refused(db, seen)}
+            fresh = _less_refused(db, belief.with_the_unseen(before, found))
             changed = belief.changes(before, fresh, now)
             observations.append(db, changed)
             offers.replace_all(db, name, fresh.values())
             if _worth_writing(last, replace(taken, changes=len(changed)), bool(doubted)):
-                observations.append_reading(db, replace(taken, changes=len(changed)))
+                observations.append_look(db, replace(taken, changes=len(changed)))
                 watched.looks = 0
             refused = purchasing.suspended(db, now).get(name, "").startswith("credential refused")
             if refused:
                 purchasing.unsuspend(db, name)
-        for reason in left_out:
-            self._warn(name, f"left out of its offers: {reason}")
         come = any(one.available for one in changed)
         return refused or come
 
-    def _warn(self, provider: str, what: str) -> None:
-        """Once: what is odd in a list is odd in each reading of it."""
-        if (provider, what) not in self._warned:
-            self._warned.add((provider, what))
+    def _warn_of(self, name: str, found: Reading) -> None:
+        for row in found.left_out:
+            self._warn(name, f"left out of its offers, {row.what} for one: {row.reason}", f"left out: {row.reason}")
+        for offer in found.offers:
+            if offer.available and place_of(offer.kind, offer.zone) is None:
+                self._warn(name, f"zone {offer.zone!r} is in no list of ours: its place and grid are not known")
+
+    def _warn(self, provider: str, what: str, once: str | None = None) -> None:
+        """Once for each `once`: what is odd in a list is odd in each reading of it."""
+        key = (provider, once or what)
+        if key not in self._warned and len(self._warned) < _WARNINGS:
+            self._warned.add(key)
             log.warning("provider=%s %s", provider, what)
 
 
-def _less_refused(db: Connection, seen: list[Offer]) -> list[Offer]:
+def _less_refused(db: Connection, seen: dict[str, Offer]) -> dict[str, Offer]:
     """A purchase refused while the list was on its way is newer than the list."""
     if not seen:
         return seen
-    since = min(offer.observed_at for offer in seen)
-    refused = {
-        (one.sku.provider, one.sku.instance_type, one.sku.zone)
-        for one in observations.outcomes(db, since)
-        if one.source is Source.CREATE_REFUSED
+    since = max(offer.observed_at for offer in seen.values())
+    refused = {one.offer_id for one in observations.outcomes(db, since) if one.source is Source.CREATE_REFUSED}
+    return {
+        offer_id: replace(offer, available=False) if offer_id in refused else offer for offer_id, offer in seen.items()
     }
-    return [
-        replace(offer, available=False) if (offer.provider, offer.instance_type, offer.zone) in refused else offer
-        for offer in seen
-    ]
 
 
-def _worth_writing(last: Reading | None, taken: Reading, was_doubted: bool) -> bool:
+def _worth_writing(last: Look | None, taken: Look, was_doubted: bool) -> bool:
     return (
         last is None
         or was_doubted

@@ -43,9 +43,7 @@ class Forecast:
         """Learn from the ledger's last days."""
         since = now - _LOOKED_AT
         seen = observations.history(db, since)
-        looks = {
-            provider: observations.readings(db, provider, since) for provider in {one.sku.provider for one in seen}
-        }
+        looks = {provider: observations.looks(db, provider, since) for provider in {one.sku.provider for one in seen}}
         model = fit(seen, looks, now)
         with self._lock:
             self._model, self._fitted_at = model, now
