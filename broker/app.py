@@ -52,6 +52,7 @@ from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
+from broker.services.market import Market
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
 from broker.slurm.base import SlurmClient
@@ -160,6 +161,16 @@ def build(
         ),
         health=driver.health,
         nudge=nudge,
+        market=Market(
+            engine=engine,
+            clock=clock,
+            shapes=site.shapes,
+            providers=frozenset(providers),
+            trusted=site.trusted,
+            limits=site.limits,
+            cpu_arch=site.cpu_arch,
+            forecast=world.forecast,
+        ),
     )
     return App(
         api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
