@@ -37,8 +37,8 @@ chaos: $(STAMP) ## the daemon dies N times at random (N=100); SEED=… plays the
 stories-slow: $(STAMP) ## the stories that wait for real time-outs
 	@$(VENV)/bin/pytest -m slow tests/e2e
 
-bench: $(STAMP) ## what the hot paths cost, beside a baseline in the same run
-	@$(PY) tests/bench/bench.py
+bench: $(STAMP) ## what the hot paths cost, beside a baseline in the same run (25 minutes; ONLY="rows burst" does some)
+	@PYTHONPATH=tests $(PY) tests/bench/bench.py $(if $(ONLY),--only $(ONLY))
 
 burst: $(STAMP) ## our own work and memory for each of N leases asked for at once (N=1000), without hosts
 	@PYTHONPATH=tests $(PY) tests/bench/thousand.py -n $(or $(N),1000)

@@ -63,12 +63,14 @@ class Sandbox:
         limits: str = "published",
         suspend_time_s: int = 20,
         dead_man_s: int = 120,
+        resume_timeout_s: int = 300,
+        nodes: int = 8,
         faults: Sequence[Mapping[str, Any]] = (),
         database: str = "sqlite",
     ) -> None:
         """Start everything and wait until it answers. BrokerError: it is up already, or a part did not come.
 
-        `database`: where the ledger lies, `sqlite` or `postgres`.
+        `database`: where the ledger lies, `sqlite` or `postgres`. `nodes`: how many names the shape h100 has.
         """
         prepare.check_machine()
         if database == "postgres":
@@ -84,7 +86,14 @@ class Sandbox:
             self._say("sandbox: one that was interrupted while it started is ended first")
         shutil.rmtree(self.layout.log, ignore_errors=True)
         try:
-            self._lay_out(suspend_time_s, dead_man_s, limits, database)
+            self._lay_out(
+                limits=limits,
+                database=database,
+                suspend_time_s=suspend_time_s,
+                dead_man_s=dead_man_s,
+                resume_timeout_s=resume_timeout_s,
+                nodes=nodes,
+            )
             with prepare.alone(self.layout, self._say):
                 prepare.instance_root(self.layout, self._say)
                 prepare.database(self.layout, self._say)
@@ -243,7 +252,7 @@ class Sandbox:
         log = self.layout.log / f"{part}.log"
         return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
 
-    def _lay_out(self, suspend_time_s: int, dead_man_s: int, limits: str, database: str) -> None:
+    def _lay_out(self, **values: object) -> None:
         where = self.layout
         for folder in (where.directory, where.run, where.state, where.homes, where.etc_slurm, where.scratch, where.log):
             folder.mkdir(parents=True, exist_ok=True)
@@ -254,10 +263,7 @@ class Sandbox:
             credentials=_CREDENTIALS,
             controller=hosts.CONTROLLER,
             cloud=hosts.CLOUD,
-            suspend_time_s=suspend_time_s,
-            dead_man_s=dead_man_s,
-            limits=limits,
-            database=database,
+            **values,
         )
         etc_broker = where.directory / "etc-broker"
         prepare.write(etc_broker / "broker.toml", text, 0o640)

@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -29,14 +30,14 @@ _SHAPE = Shape(
 )
 
 
-def rows(folder: Path, n: int) -> list[Row]:
-    """Rows of the planner, then of the ledger in `folder`."""
-    return [*(_plan_row(count, max(30, n * 1_000 // count)) for count in (1_000, 10_000, 100_000)), *_ledger(folder, n)]
+def rows(folder: Path, n: int, plans: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
+    """Rows of the planner over so many offers each, then of the ledger in `folder`."""
+    return [*(_plan_row(count, max(min(30, n), n * 1_000 // count)) for count in plans), *_ledger(folder, n)]
 
 
 def _plan_row(count: int, n: int) -> Row:
     offers = _offers(count)
-    request = Request(shape=_SHAPE, wishes=Wishes(), deadline=_NOW + timedelta(minutes=25))
+    request = Request(shape=_SHAPE, wishes=Wishes())
     limits, trusted = Limits(max_price_per_gpu_hour=Decimal("10")), frozenset({"a", "b", "c"})
 
     def decide() -> float:

@@ -46,6 +46,21 @@ class Result:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One number that is no time of many: a memory, a count. `against`: what it is held to, in words."""
+
+    what: str
+    value: float
+    unit: str
+    against: str = ""
+
+    def facts(self) -> dict[str, object]:
+        """For JSON."""
+        value = round(self.value, 1) if self.value >= 10 else round(self.value, 3)
+        return {"what": self.what, "value": value, "unit": self.unit, "against": self.against}
+
+
 def measure(rows: Sequence[Row], seed: int) -> list[Result]:
     """Every row and every baseline as often as wanted, in one random order. Baselines of one name are shared."""
     results = [Result(what=row.what, baseline=row.baseline) for row in rows]

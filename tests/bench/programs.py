@@ -25,7 +25,7 @@ def _shim_rows(folder: Path, n: int) -> list[Row]:
     rows = []
     for daemon in ("alive", "dead"):
         spool = folder / daemon
-        shim = _installed(folder / f"programs-{daemon}", spool) / "resume"
+        shim = installed(folder / f"programs-{daemon}", spool) / "resume"
         shim.symlink_to("shim.py")
         (spool / "intents").mkdir(parents=True)
         os.mkfifo(spool / "knock")
@@ -60,7 +60,7 @@ def _shim(shim: Path, spool: Path, names: int, folder: Path) -> Timed:
 
 
 def _waiter_row(folder: Path, n: int) -> Row:
-    waiter = str(_installed(folder / "programs-waiter", folder / "waiter") / "prolog_slurmctld.sh")
+    waiter = str(installed(folder / "programs-waiter", folder / "waiter") / "prolog_slurmctld.sh")
     environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_PARTITION": "local"}
     return Row(
         what="waiter, job of another partition",
@@ -87,7 +87,8 @@ def _command_rows(n: int) -> list[Row]:
     ]
 
 
-def _installed(folder: Path, spool: Path) -> Path:
+def installed(folder: Path, spool: Path) -> Path:
+    """The programs as `broker slurm-conf --install` writes them, in `folder`, with their spool in `spool`."""
     folder.mkdir()
     shape = Shape(
         name="h100",

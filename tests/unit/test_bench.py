@@ -1,0 +1,36 @@
+"""`make bench` takes 25 minutes and is run by hand: here each of its rows without nodes is run once, so that it still can be."""
+
+import gc
+import importlib
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+@pytest.fixture
+def part(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module
+
+
+def test_each_row_and_each_baseline_runs(part, tmp_path):
+    rows = [*part("programs").rows(tmp_path, 1), *part("decisions").rows(tmp_path, 1, plans=(100,))]
+    found = part("measure").measure(rows, seed=1)
+    assert {result.what for result in found} == {row.what for row in rows}
+    for result in found:
+        assert result.facts()["n"] >= 1 and result.facts()["ratio"] > 0, result.what
+
+
+# The daemon keeps its connections to the end of its process, which is ours here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_refusals_are_walked_through_and_timed(part):
+    (result,) = part("refused").results(3)
+    gc.collect()
+    assert len(result.samples) == 3 and all(seconds > 0 for seconds in result.samples)
+
+
+def test_waiters_stand_and_are_let_go(part, tmp_path):
+    figures = {figure.what: figure.value for figure in part("waiters").figures(tmp_path, 5)}
+    assert figures["5 jobs that wait: processes of their waiters"] == 10
