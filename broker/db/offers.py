@@ -1,11 +1,15 @@
 """The last complete reading of what each credential could buy."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from broker.core.offers import CapacityType, Hardware, Offer
+from broker.db.chunks import chunks
 from broker.db.schema import offers
 
 
@@ -15,6 +19,26 @@ def replace_all(db: Connection, provider: str, seen: Iterable[Offer]) -> None:
     rows = {offer.id: _values(offer) for offer in seen}
     if rows:
         db.execute(insert(offers), list(rows.values()))
+
+
+def bring_up_to_date(db: Connection, provider: str, before: Mapping[str, Offer], seen: Mapping[str, Offer]) -> None:
+    """Make `seen` what is known of `provider`, where `before` was known: only what differs is written anew."""
+    unchanged: dict[datetime, list[str]] = defaultdict(list)
+    written: list[Offer] = []
+    for offer_id, offer in seen.items():
+        known = before.get(offer_id)
+        if known is None or replace(known, observed_at=offer.observed_at) != offer:
+            written.append(offer)
+        elif known.observed_at != offer.observed_at:
+            unchanged[offer.observed_at].append(offer_id)
+    gone = [offer_id for offer_id in before if offer_id not in seen]
+    for ids in chunks([*gone, *(offer.id for offer in written)]):
+        db.execute(delete(offers).where(offers.c.provider == provider, offers.c.id.in_(ids)))
+    if written:
+        db.execute(insert(offers), [_values(offer) for offer in written])
+    for at, ids_of_it in unchanged.items():
+        for ids in chunks(ids_of_it):
+            db.execute(update(offers).where(offers.c.id.in_(ids)).values(observed_at=at))
 
 
 def mark_sold_out(db: Connection, offer_id: str) -> None:

@@ -139,6 +139,17 @@ def test_a_zone_in_no_list_is_sold_and_told_once(market, caplog):
     assert len([message for message in caplog.messages if "us-moon-1" in message]) == 1
 
 
+def test_what_is_known_is_what_was_read_last_with_the_time_of_that(market):
+    east, west = {"zone": "east"}, {"zone": "west"}
+    for listed in ((east, west), (east, west), (west | {"price_per_hour": Decimal(5)},), (east,), (east, west)):
+        market.read(*listed, seconds=60)
+        (seen,) = {offer.observed_at for offer in market.known().values()}
+        assert seen == market.rig.clock()
+        assert sorted((o.zone, o.price_per_hour) for o in market.known().values()) == sorted(
+            (each["zone"], each.get("price_per_hour", Decimal("4.29"))) for each in listed
+        )
+
+
 def test_purchases_are_observations_and_change_the_odds(rig):
     rig.sell(an_offer(zone="us-east-1"), an_offer(zone="us-west-1", price_per_hour=Decimal("4.30")))
     rig.providers["lambda-a"].fail_create = [NoCapacity("sold out")]
