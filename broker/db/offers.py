@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from broker.core.offers import CapacityType, Hardware, Offer
 from broker.db.chunks import chunks
@@ -54,6 +54,15 @@ def current(db: Connection, accelerator: str | None = None, provider: str | None
     if provider is not None:
         query = query.where(offers.c.provider == provider)
     return [_offer(row) for row in db.execute(query)]
+
+
+def counts(db: Connection) -> list[tuple[str, bool, int, datetime]]:
+    """(credential, whether it can be had, how many offers, when one of them was seen last)."""
+    query = select(offers.c.provider, offers.c.available, func.count(), func.max(offers.c.observed_at))
+    return [
+        (provider, available, number, seen)
+        for provider, available, number, seen in db.execute(query.group_by(offers.c.provider, offers.c.available))
+    ]
 
 
 def one(db: Connection, offer_id: str) -> Offer | None:

@@ -37,12 +37,14 @@ _STEADY_S = 7 * 86400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
-    """`p` and what it rests on. `age_s`: of the last report; `tried`, `refused`: purchases, weighted by their age."""
+    """`p` and what it rests on. `age_s`: of the last report; `known`: something is known of how long such reports hold;
+    `tried`, `refused`: purchases, weighted by their age."""
 
     p: float
     listed: bool
     age_s: float
     half_life_s: float
+    known: bool
     tried: float
     refused: float
 
@@ -50,6 +52,8 @@ class Chance:
         """`seen 4 min ago, half-life 3 min`, for people."""
         seen = f"{'seen' if self.listed else 'sold out'} {_span(self.age_s)} ago"
         life = "steady" if self.half_life_s > _STEADY_S else f"half-life {_span(self.half_life_s)}"
+        if not self.known:
+            life = "half-life not learned yet"
         said = f"{seen}, {life}" if self.listed else seen
         if round(self.refused):
             said += f", {round(self.refused)} of {max(round(self.tried), round(self.refused))} purchases refused"
@@ -98,6 +102,7 @@ class Model:
             listed=offer.available,
             age_s=age,
             half_life_s=math.log(2) / rates.leave,
+            known=rates is not DEFAULT,
             tried=own.tried,
             refused=own.refused,
         )

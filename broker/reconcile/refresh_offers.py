@@ -39,6 +39,7 @@ class _Watched:
     """Since the last reading that was written down."""
     flickers: Mapping[polling.Kind, bool] = field(default_factory=dict)
     not_before: datetime | None = None
+    doubted: bool = False
 
 
 class Refresh:
@@ -89,7 +90,8 @@ class Refresh:
             return True
         if watched.not_before is not None and now < watched.not_before:
             return False
-        return (now - watched.begun).total_seconds() >= polling.interval_s(wanted, watched.flickers)
+        interval_s = polling.interval_s(wanted, watched.flickers, doubted=watched.doubted)
+        return (now - watched.begun).total_seconds() >= interval_s
 
     def _keep(self, name: str, found: Reading, watched: _Watched) -> bool:
         """Whether there is something to buy that was not there before."""
@@ -112,6 +114,7 @@ class Refresh:
                 note=why,
                 left_out=dict(found.reasons()),
             )
+            watched.doubted = why is not None
             if why is not None:
                 observations.append_look(db, taken)
                 watched.looks = 0
