@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from broker.catalog import accelerators
-from broker.config.credentials import read_provider
+from broker.config.credentials import USER_PATTERN, USER_RULE, read_provider
 from broker.config.database import read_database
 from broker.config.reading import InvalidConfig, Problem, Section, nearest, shown
 from broker.config.settings import (
@@ -23,7 +23,7 @@ from broker.config.settings import (
 )
 from broker.core.demand import Limits, Shape
 
-KINDS = frozenset({"lambda"})
+KINDS = frozenset({"lambda", "vast"})
 """The adapters a configuration may name."""
 
 _TABLES = ("site", "slurm", "overlay", "limits", "node", "policy")
@@ -177,9 +177,7 @@ def _limits(section: Section) -> Limits:
 
 def _node(section: Section, site: Site) -> NodeSettings:
     return NodeSettings(
-        ssh_user=section.text(
-            "ssh_user", "ubuntu", pattern=r"[a-z_][a-z0-9_-]{0,31}", rule="the login of the provider's image"
-        ),
+        ssh_user=section.text("ssh_user", "ubuntu", pattern=USER_PATTERN, rule=USER_RULE),
         lost_after_s=section.whole("lost_after_s", 120, low=8, high=_DAY_S, unit="seconds"),
         dead_man_s=section.whole("dead_man_s", 900, low=10, high=_DAY_S, unit="seconds"),
         bundle_dir=section.path("bundle_dir", site.state_dir / "bundle"),

@@ -170,6 +170,7 @@ offers = Table(
     Column("available", Boolean, nullable=False),
     Column("observed_at", Utc, nullable=False),
     Column("disk_price_per_gib_hour", Money),
+    Column("disk_min_gib", Integer),
     Column("machine", String(128)),
     Column("until", Utc),
     Column("egress_per_gb", Money),

@@ -120,7 +120,7 @@ class Refresh:
                 watched.looks = 0
                 self._warn(name, f"its offers as read now are not believed: {why}")
                 return False
-            fresh = _less_refused(db, belief.with_the_unseen(before, found))
+            fresh = _less_refused(db, belief.with_the_unseen(before, found, now))
             changed = belief.changes(before, fresh, now)
             observations.append(db, changed)
             offers.bring_up_to_date(db, name, before, fresh)

@@ -71,7 +71,7 @@ def offers(count: int) -> list[Offer]:
             provider=dice.choice(_SELLERS),
             kind="vast",
             instance_type=f"type-{number % 97}",
-            zone=f"Place {number}, US",
+            zone=f"us-place-{number}",
             capacity_type=dice.choice((CapacityType.ON_DEMAND, CapacityType.SPOT)),
             hardware=Hardware(
                 accelerator=dice.choice(("H100", "H100", "A10", "H200")),

@@ -152,5 +152,6 @@ def test_the_api_describes_itself(api):
         "/api/v1/leases/{lease_id}/release",
         "/api/v1/why/{target}",
         "/api/v1/nodes/{name}/access",
+        "/api/v1/webhooks/{provider}",
         "/metrics",
     }

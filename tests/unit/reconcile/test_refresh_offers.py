@@ -120,6 +120,8 @@ def test_what_an_incomplete_list_does_not_show_stays(market):
     market.read({"zone": "west", "price_per_hour": Decimal(9)})
     assert market.available() == ["east", "west"]
     assert [price for zone, price, *_ in market.history() if zone == "west"] == [Decimal("4.29"), Decimal(9)]
+    market.read({"zone": "west"}, seconds=1800)
+    assert market.available() == ["west"]
 
 
 def test_rows_left_out_are_counted_by_reason_and_told_once(market, caplog):
