@@ -53,3 +53,13 @@ def test_a_years_history_is_made_folded_and_asked(part, tmp_path):
     figures = {figure.what: figure.value for figure in part("year").figures(tmp_path, days=70, machines=3)}
     assert figures["a year of four providers: rows of history"] > 100
     assert all(value >= 0 for value in figures.values())
+
+
+def test_decay_foretells_better_than_what_it_is_held_against(part):
+    availability = part("availability")
+    blocks, skus = availability.read()
+    for past_only in (False, True):
+        found = availability.losses(blocks, skus, past_only=past_only)
+        for (name, horizon, only_listed), losses in found.items():
+            ours = found["ours (decay)", horizon, only_listed]
+            assert name == "ours (decay)" or sum(ours) / len(ours) < sum(losses) / len(losses), (name, horizon)
