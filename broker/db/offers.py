@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +26,7 @@ def bring_up_to_date(db: Connection, provider: str, before: Mapping[str, Offer],
     written: list[Offer] = []
     for offer_id, offer in seen.items():
         known = before.get(offer_id)
-        if known is None or replace(known, observed_at=offer.observed_at) != offer:
+        if known is None or vars(known) | {"observed_at": offer.observed_at} != vars(offer):
             written.append(offer)
         elif known.observed_at != offer.observed_at:
             unchanged[offer.observed_at].append(offer_id)
