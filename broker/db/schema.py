@@ -196,3 +196,67 @@ purchasing = Table(
     CheckConstraint("id = 1", name="one_row"),
 )
 """One row. `turn` is bumped in each buying transaction, so that two of them cannot both pass the same limit."""
+
+offer_series = Table(
+    "offer_series",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider", String(64), nullable=False, index=True),
+    Column("offer_id", String(255), nullable=False, unique=True),
+    Column("instance_type", String(128), nullable=False),
+    Column("zone", String(128), nullable=False),
+    Column("capacity_type", String(16), nullable=False),
+    Column("accelerator", String(32), index=True),
+    Column("accelerator_count", Integer, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("folded_until", Utc),
+)
+"""An offer as long as there is history of it: its observations name it by a number, not by 60 letters."""
+
+offer_observations = Table(
+    "offer_observations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("series_id", ForeignKey("offer_series.id"), nullable=False),
+    Column("at", Utc, nullable=False, index=True),
+    Column("price_per_hour", Money, nullable=False),
+    Column("available", Boolean, nullable=False),
+    Column("source", String(16), nullable=False),
+    CheckConstraint("source IN ('listing', 'create_refused', 'create_accepted', 'probe')", name="source_known"),
+    Index("ix_offer_observations_series_id_at", "series_id", "at"),
+)
+"""Append-only: what changed, and what came of purchases. Between two rows the readings confirm the first."""
+
+offer_readings = Table(
+    "offer_readings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider", String(64), nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("polls", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("believed", Boolean, nullable=False),
+    Column("note", Text),
+    Column("left_out", JSON, nullable=False),
+    Index("ix_offer_readings_provider_at", "provider", "at"),
+)
+"""Append-only: a reading that changed something, that was not believed, or that says "still so" after a while."""
+
+offer_periods = Table(
+    "offer_periods",
+    metadata,
+    Column("series_id", ForeignKey("offer_series.id"), primary_key=True),
+    Column("hours", Integer, primary_key=True),
+    Column("start", Utc, primary_key=True),
+    Column("price_low", Money, nullable=False),
+    Column("price_high", Money, nullable=False),
+    Column("price_last", Money, nullable=False),
+    Column("available_s", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("bought", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    CheckConstraint("hours IN (1, 24)", name="an_hour_or_a_day"),
+    Index("ix_offer_periods_start", "start"),
+)
+"""What older observations were folded into: an hour, later a day. None: not available in all of it, and unchanged."""

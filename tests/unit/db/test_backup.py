@@ -1,5 +1,6 @@
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from factories import NOON, a_lease, an_offer
@@ -7,10 +8,12 @@ from sqlalchemy import MetaData, inspect
 
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
+from broker.core.observations import Observation, Reading, Source
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import jobs, leases, offers, purchasing, steps, usage
+from broker.db import jobs, leases, observations, offers, purchasing, steps, usage
 from broker.db.backup import dump, load, read
 from broker.db.engine import connect, current_revision, known_revisions, migrate, open_ledger, reading
+from broker.db.folding import Retention, fold
 from broker.db.schema import metadata
 
 
@@ -34,6 +37,16 @@ def filled(engine):
         )
         jobs.attend(db, 7, lease.id, "alice", NOON)
         offers.replace_all(db, "lambda-a", [an_offer(), an_offer(zone="us-west-1", available=False)])
+        for days in (0, 9):
+            told = {"available": True, "at": NOON - timedelta(days=days), "source": Source.LISTING}
+            observations.append(db, [Observation(offer=an_offer(zone=f"zone-{days}"), **told)])
+        fold(db, NOON, Retention())
+        observations.append_reading(
+            db,
+            Reading(
+                provider="lambda-a", at=NOON, polls=1, rows=2, changes=2, believed=True, note=None, left_out={"odd": 1}
+            ),
+        )
         purchasing.suspend(db, "lambda-b", NOON, "quota")
         purchasing.set_paused(db, "maintenance", "root")
     return lease
