@@ -152,7 +152,11 @@ def build(
         addresses=site.addresses,
         granularity={name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()},
         lease_logs=site.lease_logs,
-        ssh=lambda lease: (site.ssh_port.get(lease.provider or "", 22), site.ssh_user, site.ssh_key_file),
+        ssh=lambda lease: (
+            lease.ssh_port or site.ssh_port.get(lease.provider or "", 22),
+            site.ssh_user,
+            site.ssh_key_file,
+        ),
         health=driver.health,
         nudge=nudge,
     )

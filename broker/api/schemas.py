@@ -69,6 +69,11 @@ class OfferPart(Part):
     currency: str
     available: bool
     observed_at: Time
+    disk_price_per_gib_hour: Money | None
+    machine: str | None
+    until: Time | None
+    egress_per_gb: Money | None
+    ingress_per_gb: Money | None
 
 
 class OffersDocument(Document):
@@ -122,6 +127,8 @@ class LeaseSummary(Part):
     offer_id: str | None
     instance_type: str | None
     zone: str | None
+    capacity_type: CapacityType | None
+    machine: str | None
     price_per_hour: Money | None
     currency: str | None
     instance_id: str | None

@@ -7,6 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from broker.core.offers import CapacityType
+
 
 class LeaseState(StrEnum):
     REQUESTED = "requested"
@@ -45,6 +47,7 @@ class Lease:
     one counts against the limits, and is bought as soon as the credential's own limit lets it.
 
     `request_id` groups the attempts behind one call of ResumeProgram, made at `requested_at`; `attempt` numbers them from 1.
+    `machine`: as in `Offer`. `ssh_port` None: the one that the configuration says for the credential.
     `deadline` is when Slurm gives the node up (ResumeTimeout). `not_before`: no step before this time (back-off).
     """
 
@@ -67,11 +70,14 @@ class Lease:
     offer_id: str | None = None
     instance_type: str | None = None
     zone: str | None = None
+    capacity_type: CapacityType | None = None
+    machine: str | None = None
     price_per_hour: Decimal | None = None
     currency: str | None = None
     label: str | None = None
     instance_id: str | None = None
     address: str | None = None
+    ssh_port: int | None = None
     private_address: str | None = None
     host_key: str | None = None
     overlay_key: str | None = None

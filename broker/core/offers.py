@@ -1,6 +1,7 @@
-"""What could be bought now."""
+"""What could be bought now, and what was bought."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -34,7 +35,7 @@ class Offer:
     """Instance type + zone + capacity type + price, as one credential saw it at `observed_at`.
 
     `provider` is the credential's name in the configuration (`lambda-a`), `kind` the adapter (`lambda`).
-    `price_per_hour` is for the whole machine.
+    `price_per_hour` is for the whole machine, without traffic; its disk is in it unless the disk has a price of its own.
     """
 
     provider: str
@@ -47,11 +48,59 @@ class Offer:
     currency: str
     available: bool
     observed_at: datetime
+    disk_price_per_gib_hour: Decimal | None = None
+    """The disk is bought by size, `hardware.disk_gib` at most, at this price on top; None: it is in the price."""
+    machine: str | None = None
+    """The provider's name of the one physical machine behind the offer; None: any of a pool."""
+    until: datetime | None = None
+    """The provider takes the machine back then; None: not known."""
+    egress_per_gb: Decimal | None = None
+    """What the provider takes for a GB that leaves the machine; None: not known."""
+    ingress_per_gb: Decimal | None = None
+    """What it takes for a GB that comes in; None: not known."""
 
     @property
     def id(self) -> str:
-        """Stable over readings: the same thing seen twice has the same id."""
-        return f"{self.provider}/{self.instance_type}/{self.zone}/{self.capacity_type}"
+        """Stable over readings: the same thing seen twice has the same id, also when a host describes its place anew."""
+        where = "" if self.machine is not None else f"{self.zone}/"
+        return f"{self.provider}/{self.instance_type}/{where}{self.capacity_type}"
+
+    def with_disk(self, disk_gib: int) -> "Offer":
+        """The offer as it is bought with a disk of that size, if it can be had: the price includes it then."""
+        if self.disk_price_per_gib_hour is None or disk_gib > self.hardware.disk_gib:
+            return self
+        return replace(
+            self,
+            hardware=replace(self.hardware, disk_gib=disk_gib),
+            price_per_hour=self.price_per_hour + self.disk_price_per_gib_hour * disk_gib,
+            disk_price_per_gib_hour=None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A row of a provider's list that became no offer. `what`: how it calls itself, as far as that can be read.
+
+    `reason` is one of a few, so that they can be counted.
+    """
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one look at a provider's list brought. `complete` False: there was more than it showed, so what is missing
+    may be on sale all the same."""
+
+    offers: tuple[Offer, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    complete: bool = True
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """How many rows were left out for which reason, the commonest first."""
+        counted = Counter(row.reason for row in self.left_out)
+        return sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
 
 
 class InstanceState(StrEnum):
@@ -59,6 +108,8 @@ class InstanceState(StrEnum):
     RUNNING = "running"
     UNHEALTHY = "unhealthy"
     STOPPING = "stopping"
+    STOPPED = "stopped"
+    """It does not run, goes on costing money (its disk), and may start again by itself: it is not on its way out."""
     UNKNOWN = "unknown"
 
 
@@ -67,6 +118,7 @@ class Instance:
     """The provider's running thing. `label` is ours (None: somebody else's); addresses are absent early in boot.
 
     `address` is public; `private_address` is reached by the account's other instances in the zone, None: not known.
+    `ssh_port` None: the one that the configuration says. `capacity_type` None: the provider does not tell, or not yet.
     """
 
     id: str
@@ -78,14 +130,28 @@ class Instance:
     zone: str | None
     price_per_hour: Decimal | None
     private_address: str | None = None
+    ssh_port: int | None = None
+    capacity_type: CapacityType | None = None
+    machine: str | None = None
+    """As in `Offer`."""
+    notice: str | None = None
+    """What the provider announces about it (a price rise, its end), in words; None: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceSpec:
-    """What to buy. `label` finds the instance again when the answer to a create is lost."""
+    """What to buy. `label` finds the instance again when the answer to a create is lost.
+
+    `price_per_hour` is what was shown for all of it: an adapter whose prices move buys at no more, and bids so much for
+    spot. `disk_gib` is for providers that sell disk by size. None: not asked for.
+    """
 
     label: str
     instance_type: str
     zone: str
     user_data: str
     ssh_public_key: str
+    capacity_type: CapacityType = CapacityType.ON_DEMAND
+    price_per_hour: Decimal | None = None
+    disk_gib: int | None = None
+    machine: str | None = None

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, se
 
 from broker.core.errors import IllegalMove, NotFound, StaleLease
 from broker.core.leases import HOLDS_NODE, LIVING, MOVES, Lease, LeaseEvent, LeaseState
+from broker.core.offers import CapacityType
 from broker.db.chunks import chunks
 from broker.db.engine import is_reading
 from broker.db.schema import lease_events, leases
@@ -233,4 +234,6 @@ def _write(db: Connection, before: Lease, after: Lease) -> None:
 def _lease(row: Row[Any]) -> Lease:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["state"] = LeaseState(values["state"])
+    if values["capacity_type"] is not None:
+        values["capacity_type"] = CapacityType(values["capacity_type"])
     return Lease(**values)

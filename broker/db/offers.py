@@ -50,6 +50,11 @@ def _values(offer: Offer) -> dict[str, Any]:
         "currency": offer.currency,
         "available": offer.available,
         "observed_at": offer.observed_at,
+        "disk_price_per_gib_hour": offer.disk_price_per_gib_hour,
+        "machine": offer.machine,
+        "until": offer.until,
+        "egress_per_gb": offer.egress_per_gb,
+        "ingress_per_gb": offer.ingress_per_gb,
     }
 
 
@@ -73,4 +78,9 @@ def _offer(row: Row[Any]) -> Offer:
         currency=row.currency,
         available=row.available,
         observed_at=row.observed_at,
+        disk_price_per_gib_hour=row.disk_price_per_gib_hour,
+        machine=row.machine,
+        until=row.until,
+        egress_per_gb=row.egress_per_gb,
+        ingress_per_gb=row.ingress_per_gb,
     )

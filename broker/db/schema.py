@@ -87,11 +87,14 @@ leases = Table(
     Column("offer_id", String(255)),
     Column("instance_type", String(128)),
     Column("zone", String(128)),
+    Column("capacity_type", String(16)),
+    Column("machine", String(128)),
     Column("price_per_hour", Money),
     Column("currency", String(3)),
     Column("label", String(63), unique=True),
     Column("instance_id", String(128)),
     Column("address", String(64)),
+    Column("ssh_port", Integer),
     Column("private_address", String(64)),
     Column("host_key", Text),
     Column("overlay_key", String(64)),
@@ -165,6 +168,11 @@ offers = Table(
     Column("currency", String(3), nullable=False),
     Column("available", Boolean, nullable=False),
     Column("observed_at", Utc, nullable=False),
+    Column("disk_price_per_gib_hour", Money),
+    Column("machine", String(128)),
+    Column("until", Utc),
+    Column("egress_per_gb", Money),
+    Column("ingress_per_gb", Money),
 )
 
 attended_jobs = Table(

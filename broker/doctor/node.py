@@ -355,7 +355,7 @@ def _from_there(
             shell = stack.enter_context(
                 open_shell(
                     address=lease.address or "",
-                    port=provider.ssh_port if provider else 22,
+                    port=lease.ssh_port or (provider.ssh_port if provider else 22),
                     user=settings.node.ssh_user,
                     key_file=settings.site.state_dir / "ssh" / "id_ed25519",
                     host_key=lease.host_key or "",

@@ -46,7 +46,8 @@ def plan(
     """
     usable: list[tuple[Decimal, str, Offer]] = []
     rejected: list[Rejection] = []
-    for offer in offers:
+    for seen in offers:
+        offer = seen.with_disk(request.shape.disk_gib)
         reason = _unfit(request, offer, limits, trusted, suspended)
         if reason:
             rejected.append(Rejection(offer=offer, reason=reason))

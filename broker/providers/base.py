@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from broker.core.offers import Instance, InstanceSpec, Offer
+from broker.core.offers import Instance, InstanceSpec, Reading
 
 
 class Provider(Protocol):
@@ -16,8 +16,8 @@ class Provider(Protocol):
     """The provider bills begun units of this length."""
     power_off_stops_billing: bool
 
-    def offers(self) -> list[Offer]:
-        """Everything this credential could buy, sold-out types included (`available=False`)."""
+    def offers(self) -> Reading:
+        """Everything this credential could buy, sold-out types included (`available=False`), and what was left out."""
 
     def create(self, spec: InstanceSpec) -> Instance:
         """Buy. OutcomeUnknown: it may have happened; list by label before buying again."""

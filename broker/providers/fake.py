@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from broker.core.errors import InstanceNotFound, ProviderError
-from broker.core.offers import Instance, InstanceSpec, InstanceState, Offer
+from broker.core.offers import Instance, InstanceSpec, InstanceState, Offer, Reading
 
 
 class FakeProvider:
@@ -26,8 +26,8 @@ class FakeProvider:
         self._instances: dict[str, Instance] = {}
         self._numbers = itertools.count(1)
 
-    def offers(self) -> list[Offer]:
-        return self._offers()
+    def offers(self) -> Reading:
+        return Reading(offers=tuple(self._offers()))
 
     def create(self, spec: InstanceSpec) -> Instance:
         if self.fail_create:
@@ -77,6 +77,8 @@ class FakeProvider:
             instance_type=spec.instance_type,
             zone=spec.zone,
             price_per_hour=None,
+            capacity_type=spec.capacity_type,
+            machine=spec.machine,
         )
         self._instances[instance.id] = instance
         return instance

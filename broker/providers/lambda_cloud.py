@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from broker.core.errors import (
     QuotaExceeded,
     RateLimited,
 )
-from broker.core.offers import CapacityType, Hardware, Instance, InstanceSpec, InstanceState, Offer
+from broker.core.offers import CapacityType, Hardware, Instance, InstanceSpec, InstanceState, LeftOut, Offer, Reading
 from broker.providers.http import Pace, TokenBucket, retry_after, wait_for
 
 BASE_URL = "https://cloud.lambda.ai"
@@ -47,6 +47,9 @@ _ARM = frozenset({"GH200", "GB200"})
 _KEY_NAME = "broker"
 _PUBLISHED = Pace()
 _TERMINATED = "terminated"
+_FREE = Decimal(0)
+_ABSURD_CENTS = 10_000_000
+"""No machine costs 100 000 USD an hour: a price in another unit, or a joke."""
 
 
 class LambdaProvider:
@@ -80,13 +83,25 @@ class LambdaProvider:
         self._sleep = sleep
         self._registered_key: str | None = None
 
-    def offers(self) -> list[Offer]:
+    def offers(self) -> Reading:
         """Every type in every region with capacity; a type sold out everywhere comes once, in zone `-`."""
         types = self._call("GET", "/instance-types")
         if not isinstance(types, dict):
             raise ProviderUnavailable(f"{self.name}: instance-types is {type(types).__name__}, not an object of types")
         now = self._clock()
-        return [offer for row in types.values() for offer in self._offers_of(row, now)]
+        offers: dict[str, Offer] = {}
+        left_out = []
+        for name, row in types.items():
+            try:
+                read = self._offers_of(row, now)
+            except _Unusable as exc:
+                left_out.append(LeftOut(what=str(name)[:100], reason=str(exc)))
+                continue
+            for offer in read:
+                if offer.id in offers:
+                    left_out.append(LeftOut(what=offer.instance_type, reason="listed twice"))
+                offers.setdefault(offer.id, offer)
+        return Reading(offers=tuple(offers.values()), left_out=tuple(left_out))
 
     def create(self, spec: InstanceSpec) -> Instance:
         key = self._key_name(spec.ssh_public_key)
@@ -181,27 +196,29 @@ class LambdaProvider:
     def _offers_of(self, row: object, now: datetime) -> list[Offer]:
         try:
             kind = row["instance_type"]  # type: ignore[index]
-            regions = [region["name"] for region in row["regions_with_capacity_available"]]  # type: ignore[index]
-            price = Decimal(int(kind["price_cents_per_hour"])) / 100
-            hardware = _hardware(kind)
+            regions = [str(region["name"]) for region in row["regions_with_capacity_available"]]  # type: ignore[index]
+            cents = kind["price_cents_per_hour"]
             name = str(kind["name"])
-        except (KeyError, TypeError, ValueError, InvalidOperation):
-            return []  # One odd row must not hide the rest; `offers` has no other place to say so yet.
-        if price <= 0 or hardware is None:
-            return []
+            hardware = _hardware(kind)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise _Unusable("a field is missing or has another type") from exc
+        if isinstance(cents, bool) or not isinstance(cents, int) or not 0 < cents < _ABSURD_CENTS:
+            raise _Unusable("its price is no amount of cents")
         zones = [zone for zone in regions if not self._regions or zone in self._regions]
         return [
             Offer(
                 provider=self.name,
                 kind="lambda",
                 instance_type=name,
-                zone=str(zone),
+                zone=zone,
                 capacity_type=CapacityType.ON_DEMAND,
                 hardware=hardware,
-                price_per_hour=price,
+                price_per_hour=Decimal(cents) / 100,
                 currency="USD",
                 available=zone != "-",
                 observed_at=now,
+                egress_per_gb=_FREE,
+                ingress_per_gb=_FREE,
             )
             for zone in zones or ["-"]
         ]
@@ -264,15 +281,19 @@ def _error(what: str, status: int, answer: object) -> ProviderError:
     return kind(f"{what}: {message or f'HTTP {status}'} ({code or 'no code'})")
 
 
-def _hardware(kind: Mapping[str, Any]) -> Hardware | None:
+class _Unusable(Exception):
+    """Why a row becomes no offer."""
+
+
+def _hardware(kind: Mapping[str, Any]) -> Hardware:
     specs = kind["specs"]
     gpus = int(specs["gpus"])
     described = str(kind.get("gpu_description") or "")
     model = canonical(described) if gpus else None
     if gpus and model is None:
-        return None
+        raise _Unusable("a GPU that the catalogue does not know")
     memory = re.search(r"(\d+)\s*GB", described)
-    return Hardware(
+    hardware = Hardware(
         accelerator=model,
         accelerator_count=gpus,
         accelerator_memory_gib=int(memory[1]) if gpus and memory else None,
@@ -281,3 +302,6 @@ def _hardware(kind: Mapping[str, Any]) -> Hardware | None:
         disk_gib=int(specs["storage_gib"]),
         cpu_arch="aarch64" if model in _ARM else "x86_64",
     )
+    if gpus < 0 or min(hardware.cpus, hardware.memory_gib, hardware.disk_gib) <= 0:
+        raise _Unusable("a machine without CPU, memory or disk")
+    return hardware

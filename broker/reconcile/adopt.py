@@ -226,7 +226,10 @@ def _as_bought(
         currency=before.currency or (offer.currency if offer else "USD"),
         label=instance.label,
         instance_id=instance.id,
+        capacity_type=instance.capacity_type or (offer.capacity_type if offer else before.capacity_type),
+        machine=instance.machine or (offer.machine if offer else before.machine),
         address=instance.address,
+        ssh_port=instance.ssh_port,
         private_address=instance.private_address,
     )
 

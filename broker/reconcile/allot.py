@@ -362,6 +362,8 @@ def _allotted(db: Connection, lease: Lease, offer: Offer, job: Job | None, said:
         offer_id=offer.id,
         instance_type=offer.instance_type,
         zone=offer.zone,
+        capacity_type=offer.capacity_type,
+        machine=offer.machine,
         price_per_hour=offer.price_per_hour,
         currency=offer.currency,
         not_before=None,

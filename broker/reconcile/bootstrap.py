@@ -136,7 +136,7 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
         return None
     except ProviderError as exc:
         log.warning("lease_id=%s address not known, the provider does not answer: %s", lease.id, exc)
-    if seen is not None and seen.state is InstanceState.STOPPING:
+    if seen is not None and taken_away(seen):
         _abandon(world, lease, f"the provider ended the machine while it booted ({seen.raw_state})")
         return None
     if seen is not None and seen.state is InstanceState.UNHEALTHY and now - lease.state_since > _UNHEALTHY_LIMIT:
@@ -150,6 +150,7 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
                 f"it has an address: {seen.address}",
                 now,
                 address=seen.address,
+                ssh_port=seen.ssh_port,
                 private_address=seen.private_address,
                 not_before=None,
             )

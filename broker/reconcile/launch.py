@@ -18,7 +18,7 @@ from broker.core.errors import (
     StaleLease,
 )
 from broker.core.leases import Lease, LeaseState, label_for
-from broker.core.offers import Instance, InstanceSpec
+from broker.core.offers import CapacityType, Instance, InstanceSpec
 from broker.core.usage import UsageEvent, UsageKind
 from broker.db import leases, offers, purchasing, usage
 from broker.db.engine import reading
@@ -110,6 +110,10 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
         zone=lease.zone or "",
         user_data=user_data(private_key),
         ssh_public_key=world.site.ssh_public_key,
+        capacity_type=lease.capacity_type or CapacityType.ON_DEMAND,
+        price_per_hour=lease.price_per_hour,
+        disk_gib=world.site.shapes[lease.shape].disk_gib if lease.shape in world.site.shapes else None,
+        machine=lease.machine,
     )
     sent_at = world.clock()
     try:

@@ -18,7 +18,7 @@ def open_node(world: World, lease: Lease, other_host_key: str | None = None) -> 
         raise NodeUnreachable(f"lease {lease.id} has no address yet")
     return world.open_shell(
         address=lease.address,
-        port=world.site.ssh_port.get(lease.provider or "", 22),
+        port=lease.ssh_port or world.site.ssh_port.get(lease.provider or "", 22),
         user=world.site.ssh_user,
         key_file=world.site.ssh_key_file,
         host_key=lease.host_key,

@@ -32,11 +32,13 @@ def refresh(world: World, provider: Provider) -> None:
         with world.engine.begin() as db:
             purchasing.suspend(db, provider.name, world.clock() + _REFUSED_PAUSE, f"credential refused: {exc}")
         return
+    for reason, count in seen.reasons():
+        log.info("provider=%s left out %d rows of its offers: %s", provider.name, count, reason)
     with reading(world.engine) as db:
         refused = purchasing.suspended(db, world.clock()).get(provider.name, "").startswith("credential refused")
         first = not any(offer.provider == provider.name for offer in offers.current(db))
     with world.engine.begin() as db:
-        offers.replace_all(db, provider.name, seen)
+        offers.replace_all(db, provider.name, seen.offers)
         if refused:
             purchasing.unsuspend(db, provider.name)
     if first or refused:

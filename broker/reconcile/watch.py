@@ -95,8 +95,11 @@ class Watch:
 
 
 def taken_away(instance: Instance) -> bool:
-    """The provider is ending the machine, and not because we asked."""
-    return instance.state is InstanceState.STOPPING
+    """The provider is ending the machine, or has stopped it, and not because we asked.
+
+    One that it starts again (an outbid machine whose bid wins anew) is another boot: no node of ours comes back by itself.
+    """
+    return instance.state in {InstanceState.STOPPING, InstanceState.STOPPED}
 
 
 def told(instance: Instance) -> str:

@@ -13,7 +13,7 @@ from broker.db import leases, usage
 log = logging.getLogger("broker.leases")
 
 _NO_OFFER: dict[str, None] = dict.fromkeys(
-    ("provider", "offer_id", "instance_type", "zone", "price_per_hour", "currency")
+    ("provider", "offer_id", "instance_type", "zone", "capacity_type", "machine", "price_per_hour", "currency")
 )
 
 

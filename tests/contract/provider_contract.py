@@ -65,7 +65,7 @@ class ProviderContract:
     """For every adapter."""
 
     def test_offers_have_a_price_a_known_accelerator_and_an_id_of_their_own(self, rig):
-        offers = rig.provider.offers()
+        offers = rig.provider.offers().offers
         assert any(offer.available for offer in offers)
         for offer in offers:
             assert offer.price_per_hour > 0
@@ -139,7 +139,7 @@ class ProviderContract:
 
     def test_a_zone_that_no_list_names_is_offered_and_bought_in(self, rig):
         rig.sell_in(UNKNOWN_ZONE)
-        (offer,) = [offer for offer in rig.provider.offers() if offer.zone == UNKNOWN_ZONE]
+        (offer,) = [offer for offer in rig.provider.offers().offers if offer.zone == UNKNOWN_ZONE]
         made = rig.provider.create(spec(rig, offer=offer))
         assert rig.provider.instance(made.id).zone == UNKNOWN_ZONE
 
@@ -214,7 +214,9 @@ ALIVE = {InstanceState.STARTING, InstanceState.RUNNING}
 
 def an_offer(rig: Rig) -> Offer:
     """The dearest that can be had, so that several are told apart by price and not by chance."""
-    return max((one for one in rig.provider.offers() if one.available), key=lambda one: (one.price_per_hour, one.id))
+    return max(
+        (one for one in rig.provider.offers().offers if one.available), key=lambda one: (one.price_per_hour, one.id)
+    )
 
 
 def spec(rig: Rig, *, label: str = LABEL, offer: Offer | None = None) -> InstanceSpec:

@@ -65,20 +65,20 @@ def error(name, status):
 
 
 def test_offers_are_types_in_regions_with_capacity():
-    (offer,) = provider((200, {"data": {"gpu_1x_h100_sxm5": a_type()}})).offers()
+    (offer,) = provider((200, {"data": {"gpu_1x_h100_sxm5": a_type()}})).offers().offers
     assert (offer.zone, offer.price_per_hour, offer.hardware.accelerator) == ("us-east-1", Decimal("4.29"), "H100")
     assert offer.hardware.accelerator_memory_gib == 80
 
 
 def test_a_type_sold_out_everywhere_is_still_known():
     row = a_type() | {"regions_with_capacity_available": []}
-    (offer,) = provider((200, {"data": {"x": row}})).offers()
+    (offer,) = provider((200, {"data": {"x": row}})).offers().offers
     assert not offer.available
 
 
 def test_a_region_no_enum_knows_is_data():
     row = a_type() | {"regions_with_capacity_available": [{"name": "us-southeast-1", "description": "?"}]}
-    assert provider((200, {"data": {"x": row}})).offers()[0].zone == "us-southeast-1"
+    assert provider((200, {"data": {"x": row}})).offers().offers[0].zone == "us-southeast-1"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,9 @@ def test_a_region_no_enum_knows_is_data():
     ],
 )
 def test_one_odd_row_does_not_hide_the_others(row):
-    offers = provider((200, {"data": {"odd": row, "good": a_type()}})).offers()
-    assert [offer.instance_type for offer in offers] == ["gpu_1x_h100_sxm5"]
+    reading = provider((200, {"data": {"odd": row, "good": a_type()}})).offers()
+    assert [offer.instance_type for offer in reading.offers] == ["gpu_1x_h100_sxm5"]
+    assert [row.what for row in reading.left_out] == ["odd"]
 
 
 def test_a_launch_uses_the_accounts_name_for_our_key_and_answers_with_the_instance():
@@ -184,6 +185,6 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_no_answer_at_all_is_more_than_a_provider_error(body):
-    for call in (lambda p: p.offers(), lambda p: p.instances(), lambda p: p.instance("x")):
+    for call in (lambda p: p.offers().offers, lambda p: p.instances(), lambda p: p.instance("x")):
         with contextlib.suppress(ProviderError):
             call(provider((200, {"data": body})))

@@ -154,7 +154,7 @@ class TestLambda(WireContract):
         self._end(rig, rig.provider.create(self._spec()))
 
     def test_a_processor_without_an_accelerator_is_an_offer_too(self, rig):
-        (price,) = {o.price_per_hour for o in rig.provider.offers() if o.hardware.accelerator is None}
+        (price,) = {o.price_per_hour for o in rig.provider.offers().offers if o.hardware.accelerator is None}
         assert price == Decimal("0.20")
 
     @staticmethod

@@ -194,7 +194,7 @@ def test_purchases_are_counted_by_what_came_of_them_and_the_rest_is_the_provider
         counting.create(spec)
 
     assert Scraped(metrics).value("broker_creates_total", provider="lambda-a", outcome=outcome) == 1
-    assert (counting.name, len(counting.offers()), counting.visibility_lag_seconds) == ("lambda-a", 1, 10.0)
+    assert (counting.name, len(counting.offers().offers), counting.visibility_lag_seconds) == ("lambda-a", 1, 10.0)
 
 
 def test_calls_of_providers_and_their_waits_are_counted(metrics):
