@@ -138,7 +138,9 @@ def build(
         clock,
         metrics.intent,
     )
-    tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
+    tail = metrics.follow(
+        engine=engine, credentials=frozenset(providers), image=site.image, jobs_folder=site.jobs_folder, clock=clock
+    )
     lost_after = timedelta(seconds=settings.node.lost_after_s)
     activities = _activities(world, intents, living, tail, owner, lost_after)
     driver = Driver(map(adapt, activities), clock, done=metrics.done)
@@ -151,6 +153,7 @@ def build(
         road=outside.road,
         addresses=site.addresses,
         granularity={name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()},
+        image=site.image,
         lease_logs=site.lease_logs,
         ssh=lambda lease: (
             lease.ssh_port or site.ssh_port.get(lease.provider or "", 22),
@@ -204,6 +207,7 @@ def make_world(settings: Settings, engine: Engine, outside: Outside, clock: Call
         ssh_public_key=public_key,
         dead_man=timedelta(seconds=settings.node.dead_man_s),
         cpu_arch=bundle.arch,
+        image=bundle.id,
         lease_logs=state / "leases",
         jobs_folder=spool / "jobs",
     )

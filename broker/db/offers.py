@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from broker.core.offers import CapacityType, Hardware, Offer
 from broker.db.schema import offers
@@ -15,11 +15,6 @@ def replace_all(db: Connection, provider: str, seen: Iterable[Offer]) -> None:
     rows = {offer.id: _values(offer) for offer in seen}
     if rows:
         db.execute(insert(offers), list(rows.values()))
-
-
-def mark_sold_out(db: Connection, offer_id: str) -> None:
-    """A create was refused for lack of capacity: that is newer than the reading."""
-    db.execute(update(offers).where(offers.c.id == offer_id).values(available=False))
 
 
 def current(db: Connection, accelerator: str | None = None) -> list[Offer]:

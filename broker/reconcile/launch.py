@@ -6,35 +6,21 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 
-from broker.core.errors import (
-    CredentialsRefused,
-    NoCapacity,
-    NotFound,
-    OutcomeUnknown,
-    ProviderError,
-    ProviderUnavailable,
-    QuotaExceeded,
-    RateLimited,
-    StaleLease,
-)
+from broker.core.errors import NotFound, OutcomeUnknown, ProviderError, RateLimited, StaleLease
 from broker.core.leases import Lease, LeaseState, label_for
 from broker.core.offers import CapacityType, Instance, InstanceSpec
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import leases, offers, purchasing, usage
+from broker.db import blocks, leases, purchasing, usage
 from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
-from broker.reconcile import refusals
+from broker.reconcile import breakers, refusals
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 from broker.services import purchases
 
 log = logging.getLogger("broker.launch")
 
-# How long a credential is left alone: too short hammers a provider that said no; too long leaves capacity unused.
-_QUOTA_PAUSE = timedelta(hours=1)
-_REFUSED_PAUSE = timedelta(minutes=10)
-_UNREACHABLE_PAUSE = timedelta(seconds=3)
 _LOOK_AGAIN = timedelta(seconds=2)
 
 
@@ -83,11 +69,14 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
     with world.engine.begin() as db:
         purchasing.take_turn(db)
         now = world.clock()
-        paused, suspended = purchasing.paused(db), purchasing.suspended(db, now).get(provider.name)
-        stopped = f"buying is paused: {paused}" if paused else suspended
+        paused, target = purchasing.paused(db), breakers.target_of(world, lease)
+        standing = blocks.view(db, now, world.site.image, lease.job_id)
+        stop = standing.stop_at(target, lease.id)
+        stopped = f"buying is paused: {paused}" if paused else stop.words if stop is not None else None
         if now >= lease.deadline:
             stopped = "Slurm's ResumeTimeout has passed"
         if stopped is None:
+            blocks.claim(db, standing.to_try(target), lease.id, now)
             # The intent, before the effect: whatever happens to us from here on, the label finds the machine again.
             lease = leases.move(
                 db,
@@ -157,6 +146,7 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, h
                     )
                 else:
                     leases.amend(db, current, f"bought too late: instance {instance.id}", now, instance_id=instance.id)
+                breakers.purchased(world, db, lease, now)
             except StaleLease:
                 continue
             if lease.price_per_hour is not None and lease.currency is not None:
@@ -196,24 +186,15 @@ def _adopt(world: World, lease: Lease) -> None:
     with world.engine.begin() as db:
         purchases.never_seen(db, lease, now)
         purchases.refused(db, lease, "the purchase never happened: no machine with its label", now)
+        breakers.purchase_lost(world, db, lease, "a purchase was not answered, and no machine came of it", now)
     world.nudge()
 
 
 def _refused(world: World, lease: Lease, exc: ProviderError) -> None:
     now = world.clock()
-    provider = lease.provider or ""
     not_before = now + timedelta(seconds=exc.retry_after) if isinstance(exc, RateLimited) else None
     with world.engine.begin() as db:
-        match exc:
-            case NoCapacity():
-                offers.mark_sold_out(db, lease.offer_id or "")
-            case QuotaExceeded():
-                purchasing.suspend(db, provider, now + _QUOTA_PAUSE, f"quota is full: {exc}")
-            case CredentialsRefused():
-                purchasing.suspend(db, provider, now + _REFUSED_PAUSE, f"credential refused: {exc}")
-                log.error("provider=%s refuses our credential: %s", provider, exc)
-            case ProviderUnavailable():
-                purchasing.suspend(db, provider, now + _UNREACHABLE_PAUSE, f"unreachable: {exc}")
+        breakers.purchase_refused(world, db, lease, exc, now)
         current = leases.get(db, lease.id)
         reason = f"{refusals.WORDS.get(type(exc), 'refused')}: {exc}"
         if current.state is LeaseState.LAUNCHING:

@@ -2,19 +2,17 @@
 
 import logging
 from collections.abc import Iterable
-from datetime import timedelta
 from functools import partial
 
 from broker.core.errors import CredentialsRefused
-from broker.db import offers, purchasing
+from broker.db import offers
 from broker.db.engine import reading
 from broker.providers.base import Provider
+from broker.reconcile import breakers
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 
 log = logging.getLogger("broker.offers")
-
-_REFUSED_PAUSE = timedelta(minutes=10)
 
 
 def find(world: World) -> Iterable[Task]:
@@ -28,18 +26,15 @@ def refresh(world: World, provider: Provider) -> None:
     try:
         seen = provider.offers()
     except CredentialsRefused as exc:
-        log.error("provider=%s refuses our credential: %s", provider.name, exc)
         with world.engine.begin() as db:
-            purchasing.suspend(db, provider.name, world.clock() + _REFUSED_PAUSE, f"credential refused: {exc}")
+            breakers.credential_refused(db, provider.name, exc, world.clock())
         return
     for reason, count in seen.reasons():
         log.info("provider=%s left out %d rows of its offers: %s", provider.name, count, reason)
     with reading(world.engine) as db:
-        refused = purchasing.suspended(db, world.clock()).get(provider.name, "").startswith("credential refused")
         first = not any(offer.provider == provider.name for offer in offers.current(db))
     with world.engine.begin() as db:
         offers.replace_all(db, provider.name, seen.offers)
-        if refused:
-            purchasing.unsuspend(db, provider.name)
+        refused = breakers.credential_taken(db, provider.name, world.clock())
     if first or refused:
         world.nudge()

@@ -27,19 +27,14 @@ NEVER = "can never be bought"
 
 # DESIGN 3, "when nothing can be bought": Slurm tries the job again after this, doubling, and holds it after six rounds.
 _FIRST = timedelta(seconds=60)
-_LAST = timedelta(minutes=30)
+LAST_BACK_OFF = timedelta(minutes=30)
 _ROUNDS = 6
-
-
-def only_busy(past: Lease) -> bool:
-    """The attempt ended because we asked too often or nobody answered: its offer is as good as before."""
-    return (past.reason or "").startswith((WORDS[RateLimited], WORDS[ProviderUnavailable]))
 
 
 def back_off(number: int) -> timedelta:
     """How long Slurm leaves the job alone after the round with this number, counted from 1."""
     doublings: int = 2 ** (max(1, min(number, _ROUNDS)) - 1)
-    return min(_FIRST * doublings, _LAST)
+    return min(_FIRST * doublings, LAST_BACK_OFF)
 
 
 def rounds(past: Sequence[Lease]) -> int:

@@ -14,7 +14,7 @@ from broker.core.errors import BrokerError, NotFound
 from broker.core.leases import LIVING, Lease, LeaseState
 from broker.core.offers import Offer
 from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
-from broker.db import jobs, leases, offers, purchasing, steps, usage
+from broker.db import blocks, jobs, leases, offers, purchasing, steps, usage
 from broker.db.engine import reading
 from broker.services import purchases
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
@@ -37,6 +37,7 @@ class Operations:
         road: str,
         addresses: Mapping[str, IPv4Address],
         granularity: Mapping[str, timedelta],
+        image: str,
         lease_logs: Path,
         ssh: Callable[[Lease], tuple[int, str, Path]],
         health: Callable[[], dict[str, tuple[datetime | None, str | None]]],
@@ -50,6 +51,7 @@ class Operations:
         self._road = road
         self._addresses = addresses
         self._granularity = granularity
+        self._image = image
         self._lease_logs = lease_logs
         self._ssh = ssh
         self._health = health
@@ -128,7 +130,7 @@ class Operations:
     def status(self) -> Status:
         """The daemon at a glance."""
         with reading(self._engine) as db:
-            suspended = purchasing.suspended(db, self._clock())
+            suspended = blocks.view(db, self._clock(), self._image).closed_credentials()
             return Status(
                 version=self._version,
                 cluster=self._cluster,
