@@ -38,19 +38,21 @@ from broker.reconcile import (
     exports,
     hand_back,
     join,
+    keep_history,
     launch,
     lost,
     overlay,
-    refresh_offers,
     release,
     renew,
 )
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
+from broker.reconcile.refresh_offers import Refresh
 from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
+from broker.services.market import Market
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
 from broker.slurm.base import SlurmClient
@@ -162,6 +164,17 @@ def build(
         ),
         health=driver.health,
         nudge=nudge,
+        market=Market(
+            engine=engine,
+            clock=clock,
+            shapes=site.shapes,
+            providers=frozenset(providers),
+            trusted=site.trusted,
+            limits=site.limits,
+            cpu_arch=site.cpu_arch,
+            image=site.image,
+            forecast=world.forecast,
+        ),
     )
     return App(
         api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
@@ -249,6 +262,7 @@ def _activities(
     world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta
 ) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
+    refresh = Refresh(world)
     sweep = Sweep(world, grace=timedelta(seconds=60))
     watch = Watch(world, lost_after)
     renewed_s = world.site.dead_man.total_seconds() / 3
@@ -281,7 +295,9 @@ def _activities(
         Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
         Activity(name="exports", interval_seconds=10.0, find=lambda: exports.find(world), nudged=False),
         Activity(name="overlay", interval_seconds=10.0, find=lambda: overlay.find(world), nudged=False),
-        Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
+        # A look at whose turn it is; how often each credential is read stands in `polling.py`.
+        Activity(name="refresh_offers", interval_seconds=5.0, find=refresh.find, nudged=False),
+        Activity(name="history", interval_seconds=3600.0, find=lambda: keep_history.find(world), nudged=False),
         # Nobody may ever scrape: then the history still has to be read in small pieces.
         Activity(name="count", interval_seconds=30.0, find=count_events, nudged=False),
         Activity(

@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from broker.core.offers import Offer
+from broker.services.market import OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, Why
 
 LogName = Literal["boot", "console"]
@@ -14,8 +14,8 @@ class Operations(Protocol):
     `actor` is the Unix user who asked; it goes into the history.
     """
 
-    def offers(self, gpu: str | None) -> list[Offer]:
-        """What was offered at the last reading, sold-out types included. NotFound: no such GPU model."""
+    def offers(self, question: Question) -> OffersView:
+        """What was on sale at the last readings, in the order asked for."""
 
     def leases(self, include_released: bool, node: str | None) -> list[LeaseLine]:
         """Living leases, or all of them; of one node or of every node."""

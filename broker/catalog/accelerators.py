@@ -48,6 +48,23 @@ class Gpu:
     board_known: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A GPU as somebody asks for it: `A100`, `A100 80GB`, `H100 PCIe`. None: any will do."""
+
+    name: str
+    memory_gb: int | None
+    form: str | None
+
+    def fits(self, gpu: Gpu) -> bool:
+        """Whether `gpu` is such a one; what is not known of it is no reason against it."""
+        return (
+            self.name == gpu.name
+            and (None in {self.memory_gb, gpu.memory_gb} or self.memory_gb == gpu.memory_gb)
+            and (None in {self.form, gpu.form} or self.form == gpu.form)
+        )
+
+
 @cache
 def known() -> dict[str, Accelerator]:
     """Canonical name → model, from `accelerators.toml`."""
@@ -93,6 +110,15 @@ def of_model(name: str, memory_gb: float | None, text: str = "") -> Gpu | None:
     """`identify` for a canonical name; `text`, such as an instance type's name, may tell the form."""
     model = known().get(name)
     return None if model is None else _on_board(model, _form(text), memory_gb, None)
+
+
+def wanted(text: str) -> Wanted | None:
+    """What `text` asks for; None: a model we do not know."""
+    found = identify(text)
+    if found is None:
+        return None
+    stated = _memory(text)
+    return Wanted(name=found.name, memory_gb=None if stated is None else round(stated), form=_form(text))
 
 
 def unsold(text: str) -> str | None:

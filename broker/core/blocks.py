@@ -323,7 +323,7 @@ def _words(block: Block) -> str:
     name = block.provider
     match block.cause:
         case Cause.PAUSED:
-            return f"{name} is paused ({block.reason})"
+            return f"{name} is paused by {block.by}: {block.reason}"
         case Cause.REFUSED:
             return f"{name} refuses our credential: an operator must mend it"
         case Cause.SALES_REFUSED:

@@ -39,9 +39,9 @@ class Sku:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One line of history: what an offer of the sku was found to be. `series` tells the sku's offers apart."""
+    """One line of history: what an offer of the sku was found to be."""
 
-    series: int
+    offer_id: str
     sku: Sku
     at: datetime
     price_per_hour: Decimal
@@ -50,12 +50,12 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """A look at all offers of a credential, written down. `polls`: how many looks it stands for; `changes`: how many
+class Look:
+    """A reading of all offers of a credential, written down. `polls`: how many readings it stands for; `changes`: how many
     offers it showed to be otherwise than before.
 
-    `left_out`: why rows of the answer were not used, and how many of each. A reading that is not `believed` changed
-    nothing, and `note` says why.
+    `left_out`: why rows of the answer were not used, and how many of each. One that is not `believed` changed nothing,
+    and `note` says why.
     """
 
     provider: str

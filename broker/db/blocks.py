@@ -128,7 +128,7 @@ def close(db: Connection, block: Block, why: str, now: datetime, by: str | None 
 
 def pause(db: Connection, provider: str, reason: str, by: str, now: datetime) -> None:
     """A person stops buying with the credential until `resume`."""
-    fail(db, Failure(cause=Cause.PAUSED, provider=provider, subject="", reason=f"{reason} (by {by})", by=by), now)
+    fail(db, Failure(cause=Cause.PAUSED, provider=provider, subject="", reason=reason, by=by), now)
 
 
 def resume(db: Connection, provider: str, by: str, now: datetime) -> list[Block]:

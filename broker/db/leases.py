@@ -117,6 +117,13 @@ def to_hand_back(db: Connection) -> list[Lease]:
     return [_lease(row) for row in db.execute(query)]
 
 
+def unserved_shapes(db: Connection, since: datetime) -> set[str]:
+    """The shapes of nodes that wait for a machine, or were given up for want of one since then."""
+    given_up = (leases.c.state == LeaseState.RELEASED) & leases.c.label.is_(None) & (leases.c.state_since >= since)
+    query = select(leases.c.shape).where((leases.c.state == LeaseState.REQUESTED) | given_up).distinct()
+    return set(db.execute(query).scalars())
+
+
 def holding(db: Connection, node: str) -> Lease | None:
     """The lease that holds the node name now, locked as by `get`."""
     query = _to_write(db, select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE))))

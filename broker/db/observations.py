@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from broker.core.observations import Observation, Reading, Seen, Sku, Source
+from broker.core.observations import Look, Observation, Seen, Sku, Source
 from broker.core.offers import Offer
 from broker.db.chunks import chunks
 from broker.db.schema import offer_observations, offer_readings, offer_series
@@ -33,17 +33,17 @@ def append(db: Connection, seen: Sequence[Observation]) -> None:
     db.execute(insert(offer_observations), rows)
 
 
-def append_reading(db: Connection, reading: Reading) -> None:
-    db.execute(insert(offer_readings), {name: getattr(reading, name) for name in _READING})
+def append_look(db: Connection, look: Look) -> None:
+    db.execute(insert(offer_readings), {name: getattr(look, name) for name in _LOOK})
 
 
-def last_reading(db: Connection, provider: str, believed: bool = True) -> Reading | None:
+def last_look(db: Connection, provider: str, believed: bool = True) -> Look | None:
     """The newest that was written down: with `believed`, the newest of those."""
     query = select(offer_readings).where(offer_readings.c.provider == provider)
     if believed:
         query = query.where(offer_readings.c.believed)
     row = db.execute(query.order_by(offer_readings.c.id.desc()).limit(1)).one_or_none()
-    return None if row is None else Reading(**{name: getattr(row, name) for name in _READING})
+    return None if row is None else Look(**{name: getattr(row, name) for name in _LOOK})
 
 
 def doubted_since(db: Connection, provider: str, after: datetime | None) -> list[datetime]:
@@ -69,7 +69,7 @@ def outcomes(db: Connection, since: datetime) -> list[Seen]:
     return _seen(db, _SEEN.where(offer_observations.c.at >= since, offer_observations.c.source.in_(_OUTCOMES)))
 
 
-def readings(db: Connection, provider: str, since: datetime) -> list[tuple[datetime, int]]:
+def looks(db: Connection, provider: str, since: datetime) -> list[tuple[datetime, int]]:
     """(when, how many looks it stands for) of the credential's readings that were believed, oldest first."""
     query = select(offer_readings.c.at, offer_readings.c.polls).where(
         offer_readings.c.provider == provider, offer_readings.c.at >= since, offer_readings.c.believed
@@ -77,14 +77,14 @@ def readings(db: Connection, provider: str, since: datetime) -> list[tuple[datet
     return [(row.at, row.polls) for row in db.execute(query.order_by(offer_readings.c.at))]
 
 
-_READING = ("provider", "at", "polls", "rows", "changes", "believed", "note", "left_out")
+_LOOK = ("provider", "at", "polls", "rows", "changes", "believed", "note", "left_out")
 _SEEN = (
     select(
         offer_series.c.provider,
         offer_series.c.instance_type,
         offer_series.c.zone,
         offer_series.c.capacity_type,
-        offer_observations.c.series_id,
+        offer_series.c.offer_id,
         offer_observations.c.at,
         offer_observations.c.price_per_hour,
         offer_observations.c.available,
@@ -98,7 +98,7 @@ _SEEN = (
 def _seen(db: Connection, query: Any) -> list[Seen]:
     return [
         Seen(
-            series=row.series_id,
+            offer_id=row.offer_id,
             sku=Sku(
                 provider=row.provider,
                 instance_type=row.instance_type,

@@ -17,12 +17,20 @@ def replace_all(db: Connection, provider: str, seen: Iterable[Offer]) -> None:
         db.execute(insert(offers), list(rows.values()))
 
 
-def current(db: Connection, accelerator: str | None = None) -> list[Offer]:
-    """What was on sale at the last reading, by id."""
+def current(db: Connection, accelerator: str | None = None, provider: str | None = None) -> list[Offer]:
+    """What was on sale at the last reading, by id; of one GPU model, of one credential."""
     query = select(offers).order_by(offers.c.id)
     if accelerator is not None:
         query = query.where(offers.c.accelerator == accelerator)
+    if provider is not None:
+        query = query.where(offers.c.provider == provider)
     return [_offer(row) for row in db.execute(query)]
+
+
+def one(db: Connection, offer_id: str) -> Offer | None:
+    """The offer as it was read last; None: the last reading did not have it."""
+    row = db.execute(select(offers).where(offers.c.id == offer_id)).one_or_none()
+    return None if row is None else _offer(row)
 
 
 def _values(offer: Offer) -> dict[str, Any]:

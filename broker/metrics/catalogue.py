@@ -92,6 +92,18 @@ OFFERS_READ = Spec(
     labels=("provider",),
     help="When the offers were last read.",
 )
+OFFERS_LEFT_OUT = Spec(
+    name="broker_offers_left_out",
+    kind="gauge",
+    labels=("provider", "reason"),
+    help="Rows of the last list that became no offers, by why.",
+)
+OFFERS_DOUBTED = Spec(
+    name="broker_offers_doubted",
+    kind="gauge",
+    labels=("provider",),
+    help="1 while the newest list is not believed, since half of the one before is missing in it.",
+)
 SUSPENDED = Spec(
     name="broker_credential_suspended",
     kind="gauge",

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from broker.core.blocks import Blocks, Cause
 from broker.core.errors import LedgerUnavailable
 from broker.core.leases import LIVING, LeaseState
-from broker.db import blocks, leases, looks, offers, purchasing
+from broker.db import blocks, leases, looks, observations, offers, purchasing
 from broker.db.engine import reading
 from broker.metrics import catalogue
 from broker.metrics.catalogue import Spec
@@ -57,6 +57,7 @@ class State(Collector):
             standing = blocks.current(db)
             looked = looks.latest(db)
             paused = purchasing.paused(db)
+            newest = {name: observations.last_look(db, name, believed=False) for name in self._credentials}
         states = Counter(lease.state for lease in living)
         yield _family(catalogue.LEASES, [((str(state),), states[state]) for state in LeaseState if state in LIVING])
         price: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
@@ -65,7 +66,10 @@ class State(Collector):
                 price[lease.provider or "", lease.currency or ""] += lease.price_per_hour
         yield _family(catalogue.PRICE, [(key, float(amount)) for key, amount in price.items()])
         count = Counter((offer.provider, "yes" if offer.available else "no") for offer in on_sale)
-        read_at = {(offer.provider,): offer.observed_at.timestamp() for offer in on_sale}
+        read_at: dict[tuple[str, ...], float] = {}
+        for offer in on_sale:
+            key = (offer.provider,)
+            read_at[key] = max(read_at.get(key, 0.0), offer.observed_at.timestamp())
         every = [(name, word) for name in self._credentials for word in ("yes", "no")]
         yield _family(catalogue.OFFERS, [(key, count[key]) for key in every])
         yield _family(catalogue.OFFERS_READ, read_at.items())
@@ -76,6 +80,10 @@ class State(Collector):
         yield _family(catalogue.BLOCKS, [(key, shut[key]) for key in causes])
         taken = [((name,), look.at.timestamp()) for name, look in looked.items() if look.error is None]
         yield _family(catalogue.LOOKED, taken)
+        readings = [look for look in newest.values() if look is not None]
+        left_out = [((look.provider, reason), count) for look in readings for reason, count in look.left_out.items()]
+        yield _family(catalogue.OFFERS_LEFT_OUT, left_out)
+        yield _family(catalogue.OFFERS_DOUBTED, [((look.provider,), int(not look.believed)) for look in readings])
         yield _family(catalogue.SUSPENDED, [((name,), int(name in suspended)) for name in self._credentials])
         yield _family(catalogue.PAUSED, [((), int(paused is not None))])
 

@@ -207,7 +207,7 @@ def tallies(
     """What `fit` learns rates from."""
     watched = {name: _Looks(at) for name, at in looks.items()}
     found: dict[Sku, Tally] = defaultdict(Tally)
-    last: dict[int, Seen] = {}
+    last: dict[str, Seen] = {}
 
     def lived(was: Seen, until: datetime, changed: bool) -> None:
         look = watched.get(was.sku.provider)
@@ -226,12 +226,12 @@ def tallies(
     for one in seen:
         if one.source is not Source.LISTING:
             continue
-        was = last.get(one.series)
+        was = last.get(one.offer_id)
         if was is not None and was.available == one.available:
             continue  # only its price changed
         if was is not None:
             lived(was, one.at, changed=True)
-        last[one.series] = one
+        last[one.offer_id] = one
     for was in last.values():
         lived(was, now, changed=False)
     return dict(found)

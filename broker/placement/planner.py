@@ -1,10 +1,9 @@
 """Ranks what could be bought for one node and keeps why the rest fell out."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 
 from broker.core.blocks import Blocks, Stop
 from broker.core.demand import Limits, Request
@@ -27,9 +26,10 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Usable offers, best first, and a reason for each of the others."""
+    """Usable offers, best first, and a reason for each of the others. `scores`: by which they are ranked."""
 
     offers: tuple[Offer, ...]
+    scores: tuple[float, ...]
     rejections: tuple[Rejection, ...]
 
     def reasons(self) -> list[tuple[str, int]]:
@@ -46,19 +46,26 @@ class Plan:
         ]
 
 
+def certain(offer: Offer) -> float:
+    """The chance of a purchase about which nothing is known."""
+    return 1.0
+
+
 def plan(
     request: Request,
     offers: Iterable[Offer],
     limits: Limits,
     trusted: frozenset[str],
     blocks: Blocks | None = None,
+    chance: Callable[[Offer], float] = certain,
 ) -> Plan:
-    """Rank the offers that fit `request` by price; ties go by offer id, so that the same input gives the same plan.
+    """Rank the offers that fit `request` by `score`; ties go by offer id, so that the same input gives the same plan.
 
-    `trusted`: credentials that may hold the cluster's munge key; `blocks`: what is not bought for a while.
+    `trusted`: credentials that may hold the cluster's munge key; `blocks`: what is not bought for a while;
+    `chance`: how likely a purchase is to be answered with a machine, above 0.
     Limits of the whole site (nodes, money per hour) are not looked at here: they are checked with the intent to buy.
     """
-    usable: list[tuple[Decimal, str, Offer]] = []
+    usable: list[tuple[float, str, Offer]] = []
     rejected: list[Rejection] = []
     for seen in offers:
         offer = seen.with_disk(request.shape.disk_gib)
@@ -69,9 +76,26 @@ def plan(
         elif stop is not None:
             rejected.append(Rejection(offer=offer, reason=stop.words, stop=stop))
         else:
-            usable.append((offer.price_per_hour, offer.id, offer))
+            usable.append((score(offer, chance(offer)), offer.id, offer))
     usable.sort(key=lambda entry: entry[:2])
-    return Plan(offers=tuple(offer for _, _, offer in usable), rejections=tuple(rejected))
+    return Plan(
+        offers=tuple(offer for *_, offer in usable),
+        scores=tuple(points for points, *_ in usable),
+        rejections=tuple(rejected),
+    )
+
+
+# A refused purchase and the way to the next one take about a minute of a job that is taken to run for an hour. Smaller:
+# the cheapest offer is tried however hopeless. Larger: a likely offer beats a cheap one, which costs money in each hour.
+_ATTEMPT_S, _RUN_S = 60.0, 3600.0
+
+
+def score(offer: Offer, chance: float) -> float:
+    """Price an hour, with the time that failed attempts cost at that price:
+
+    price * (1 + (1 - chance) / chance * 60 s / 3600 s), since (1 - chance) / chance purchases fail before one succeeds.
+    """
+    return float(offer.price_per_hour) * (1 + (1 - chance) / chance * _ATTEMPT_S / _RUN_S)
 
 
 def _unfit(request: Request, offer: Offer, limits: Limits, trusted: frozenset[str]) -> str | None:

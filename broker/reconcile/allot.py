@@ -23,6 +23,7 @@ from broker.core.leases import HOLDS_NODE, Lease, LeaseState
 from broker.core.offers import Offer
 from broker.db import blocks, boots, leases, offers, purchasing, steps
 from broker.db.engine import reading
+from broker.placement.chances import Model
 from broker.placement.planner import SOLD_OUT, Plan, plan
 from broker.reconcile import refusals
 from broker.reconcile.driver import Task
@@ -41,6 +42,8 @@ _GATHER = timedelta(seconds=2)
 # How long a lease that a limit or a pause stops waits for that to pass, before its job is told to come back later.
 _PATIENCE = timedelta(seconds=60)
 _LAST_MOMENT = timedelta(seconds=30)
+# One credential's list is seconds older than another's: at one price, chances that differ no more than that are equal.
+_AS_GOOD = 1.01
 _OVER = frozenset({"CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"})
 
 
@@ -93,6 +96,7 @@ class _Pass:
     on_sale: list[Offer]
     blocks: Blocks
     boot_p95: Mapping[tuple[str, str], timedelta]
+    model: Model
     queued: Counter[str]
     """Credential → creates allotted and not sent yet."""
     surplus: list[Lease]
@@ -104,6 +108,9 @@ class _Pass:
     """Who is given up: written together, too."""
     changed: bool = False
     """Something for the other activities to look at."""
+
+    def chance(self, offer: Offer) -> float:
+        return self.model.p(offer, self.now)
 
     def plan(self, party: Party, place: Place | None) -> Plan:
         lease = party.waiting[0]
@@ -127,7 +134,12 @@ class _Pass:
         key = (lease.shape, wished, request.excluded_offers, slow, place, trying)
         if key not in self.plans:
             self.plans[key] = plan(
-                request, self.on_sale, self.world.site.limits, self.world.site.trusted, self.blocks.of_job(trying)
+                request,
+                self.on_sale,
+                self.world.site.limits,
+                self.world.site.trusted,
+                self.blocks.of_job(trying),
+                self.chance,
             )
         return self.plans[key]
 
@@ -152,7 +164,8 @@ def allot(world: World) -> None:
             paused=purchasing.paused(db),
             on_sale=offers.current(db),
             blocks=blocks.view(db, now, world.site.image),
-            boot_p95=boots.p95(db),
+            boot_p95={what: took.p95 for what, took in boots.times(db).items()},
+            model=world.forecast.model,
             queued=Counter(
                 lease.provider for lease in held if lease.state is LeaseState.REQUESTED and lease.provider is not None
             ),
@@ -476,8 +489,13 @@ def _later(look: _Pass, party: Party, ranked: Plan | None = None) -> datetime:
 
 
 def _soonest_of_the_cheapest(look: _Pass, ranked: Plan) -> tuple[Offer, float]:
-    """Of equally cheap offers the one whose credential may launch first, and how many seconds that is away."""
-    cheapest = [offer for offer in ranked.offers if offer.price_per_hour == ranked.offers[0].price_per_hour]
+    """Of equally good offers the one whose credential may launch first, and how many seconds that is away."""
+    best, price = ranked.scores[0] * _AS_GOOD, ranked.offers[0].price_per_hour
+    cheapest = [
+        offer
+        for offer, points in zip(ranked.offers, ranked.scores, strict=True)
+        if offer.price_per_hour == price and points <= best
+    ]
     waits = [
         (look.world.providers[offer.provider].create_wait_seconds(look.queued[offer.provider]), offer.id, offer)
         for offer in cheapest

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 
-from broker.core.errors import NotFound, OutcomeUnknown, ProviderError, RateLimited, StaleLease
+from sqlalchemy import Connection
+
+from broker.core.errors import NoCapacity, NotFound, OutcomeUnknown, ProviderError, RateLimited, StaleLease
 from broker.core.leases import Lease, LeaseState, label_for
-from broker.core.offers import CapacityType, Instance, InstanceSpec
+from broker.core.observations import Observation, Source
+from broker.core.offers import CapacityType, Instance, InstanceSpec, Offer
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import blocks, leases, purchasing, usage
+from broker.db import blocks, leases, observations, offers, purchasing, usage
 from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
@@ -83,7 +86,7 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
                 lease,
                 LeaseState.LAUNCHING,
                 f"buying {lease.instance_type} in {lease.zone} from {lease.provider} "
-                f"at {lease.price_per_hour} {lease.currency}/h",
+                f"at {lease.price_per_hour} {lease.currency}/h{_odds(world, offers.one(db, lease.offer_id or ''), now)}",
                 now,
                 label=label,
                 host_key=public_key,
@@ -113,6 +116,22 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
         _refused(world, lease, exc)
     else:
         _bought(world, lease, instance, sent_at)
+
+
+def _odds(world: World, offer: Offer | None, now: datetime) -> str:
+    if offer is None:
+        return ", which the last reading no longer lists"
+    chance = world.forecast.chance(offer, now)
+    return f", chance of success {chance.p:.0%} ({chance.reason()})"
+
+
+def _observe(db: Connection, lease: Lease, at: datetime, *, accepted: bool) -> Offer | None:
+    """What came of the purchase is an observation of its offer, the best there is. None: no reading has it any more."""
+    offer = offers.one(db, lease.offer_id or "")
+    if offer is not None:
+        source = Source.CREATE_ACCEPTED if accepted else Source.CREATE_REFUSED
+        observations.append(db, [Observation(offer=offer, available=accepted, at=at, source=source)])
+    return offer
 
 
 def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
@@ -161,6 +180,9 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, h
                         currency=lease.currency,
                     ),
                 )
+            offer = _observe(db, lease, sent_at, accepted=True)
+        if offer is not None:
+            world.forecast.bought(offer, accepted=True)
         log.info("lease_id=%s node=%s instance=%s bought", lease.id, lease.node, instance.id)
         world.nudge()
         return
@@ -193,13 +215,18 @@ def _adopt(world: World, lease: Lease) -> None:
 def _refused(world: World, lease: Lease, exc: ProviderError) -> None:
     now = world.clock()
     not_before = now + timedelta(seconds=exc.retry_after) if isinstance(exc, RateLimited) else None
+    sold_out: Offer | None = None
     with world.engine.begin() as db:
         breakers.purchase_refused(world, db, lease, exc, now)
+        if isinstance(exc, NoCapacity):
+            sold_out = _observe(db, lease, now, accepted=False)
         current = leases.get(db, lease.id)
         reason = f"{refusals.WORDS.get(type(exc), 'refused')}: {exc}"
         if current.state is LeaseState.LAUNCHING:
             purchases.refused(db, current, reason, now, not_before)
         else:
             leases.amend(db, current, reason, now)  # given up meanwhile; its end looks for the label
+    if sold_out is not None:
+        world.forecast.bought(sold_out, accepted=False)
     log.info("lease_id=%s node=%s refused: %s", lease.id, lease.node, exc)
     world.nudge()

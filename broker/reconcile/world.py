@@ -19,6 +19,7 @@ from broker.providers.base import Provider
 from broker.provisioning.base import OpenShell
 from broker.provisioning.steps import JoinPlan
 from broker.reconcile.sign import Sign, knock
+from broker.services.forecast import Forecast
 from broker.slurm.base import SlurmClient
 
 
@@ -94,6 +95,7 @@ class World:
     seen_at_provider: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when its provider was last asked about a booting machine that does not answer."""
     listings: "Listings" = field(default_factory=lambda: Listings())
+    forecast: Forecast = field(default_factory=Forecast)
 
     def provider_of(self, lease: Lease) -> Provider | None:
         """The lease's credential; None when the configuration no longer has it."""

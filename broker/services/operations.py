@@ -8,15 +8,14 @@ from typing import Literal
 
 from sqlalchemy import Connection, Engine
 
-from broker.catalog.accelerators import canonical, names
 from broker.core.demand import Wishes
 from broker.core.errors import BrokerError, NotFound
 from broker.core.leases import LIVING, Lease, LeaseState
-from broker.core.offers import Offer
 from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
-from broker.db import blocks, jobs, leases, offers, purchasing, steps, usage
+from broker.db import blocks, jobs, leases, purchasing, steps, usage
 from broker.db.engine import reading
 from broker.services import purchases
+from broker.services.market import Market, OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
 from broker.services.why import explain_job, explain_node
 from broker.slurm.base import SlurmClient
@@ -42,6 +41,7 @@ class Operations:
         ssh: Callable[[Lease], tuple[int, str, Path]],
         health: Callable[[], dict[str, tuple[datetime | None, str | None]]],
         nudge: Callable[[], None],
+        market: Market,
     ) -> None:
         self._engine = engine
         self._slurm = slurm
@@ -56,16 +56,11 @@ class Operations:
         self._ssh = ssh
         self._health = health
         self._nudge = nudge
+        self._market = market
 
-    def offers(self, gpu: str | None) -> list[Offer]:
-        """What was on sale at the last reading. BrokerError: a GPU nobody knows."""
-        model = None
-        if gpu is not None:
-            model = canonical(gpu)
-            if model is None:
-                raise BrokerError(f"no GPU model is called {gpu!r}; known: {', '.join(names())}")
-        with reading(self._engine) as db:
-            return offers.current(db, model)
+    def offers(self, question: Question) -> OffersView:
+        """What was on sale at the last readings. BrokerError: a GPU or a shape nobody knows."""
+        return self._market.look(question)
 
     def leases(self, include_released: bool, node: str | None) -> list[LeaseLine]:
         """Purchases, oldest first."""

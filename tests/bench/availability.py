@@ -59,15 +59,13 @@ def learn(blocks: Sequence[Block], skus: Sequence[Sku], memory: timedelta | None
     """Our model, fitted on these blocks. Each is a history of its own: nothing is known of what lies between them."""
     history: list[Seen] = []
     readings: list[tuple[datetime, int]] = []
-    series = 0
-    # A block's last state must not be carried on into the next one, so each block has series of its own.
+    # A block's last state must not be carried on into the next one, so each block has offers of its own.
     tallies: dict[Sku, chances.Tally] = defaultdict(chances.Tally)
     for block in blocks:
         history.clear()
         readings = [(at, 1) for at, _ in block.looks]
         for sku in skus:
-            series += 1
-            history += [_seen(series, sku, at, sku in there) for at, there in block.looks]
+            history += [_seen(block.name, sku, at, sku in there) for at, there in block.looks]
         history.sort(key=lambda one: one.at)
         for sku, tally in chances.tallies(history, {"lambda": readings}, block.looks[-1][0], memory).items():
             tallies[sku].add(tally)
@@ -157,8 +155,10 @@ def _sku(instance_type: str, zone: str) -> Sku:
     return Sku(provider="lambda", instance_type=instance_type, zone=zone, capacity_type="on_demand")
 
 
-def _seen(series: int, sku: Sku, at: datetime, available: bool) -> Seen:
-    return Seen(series=series, sku=sku, at=at, price_per_hour=_ANY, available=available, source=Source.LISTING)
+def _seen(block: str, sku: Sku, at: datetime, available: bool) -> Seen:
+    return Seen(
+        offer_id=f"{block}/{sku}", sku=sku, at=at, price_per_hour=_ANY, available=available, source=Source.LISTING
+    )
 
 
 if __name__ == "__main__":

@@ -42,13 +42,28 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench-results.json"))
     options = parser.parse_args()
     began = datetime.now(UTC)
+    found: list[Result | Figure] = []
+    left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="broker-bench-") as folder:
         parts = _parts(options, Path(folder), began.toordinal())
         if unknown := set(options.only or ()) - set(parts):
             parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-        found, left_out = _run({name: part for name, part in parts.items() if name in (options.only or parts)})
-    results = [each for each in found if isinstance(each, Result)]
-    figures = [each for each in found if isinstance(each, Figure)]
+        for name in options.only or parts:
+            print(f"bench: {name}", file=sys.stderr, flush=True)  # noqa: T201
+            try:
+                found += parts[name]()
+            except (BrokerError, RuntimeError, OSError) as exc:
+                left_out[name] = " ".join(str(exc).split())
+            _write(options.output, began, found, left_out)  # each time: what was measured is not lost with a later part
+    _show(found)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; written to {options.output}")  # noqa: T201
+    for name, why in left_out.items():
+        print(f"{name}: not measured: {why}", file=sys.stderr)  # noqa: T201
+    if left_out:
+        sys.exit(1)
+
+
+def _write(output: Path, began: datetime, found: Measured, left_out: dict[str, str]) -> None:
     facts = {
         "schema_version": 2,
         "at": began.isoformat(timespec="seconds"),
@@ -58,21 +73,18 @@ def main() -> None:
             "kernel": platform.release(),
             "python": platform.python_version(),
         },
-        "rows": [result.facts() for result in results],
-        "figures": [figure.facts() for figure in figures],
+        "rows": [each.facts() for each in found if isinstance(each, Result)],
+        "figures": [each.facts() for each in found if isinstance(each, Figure)],
         "left_out": left_out,
     }
-    options.output.write_text(json.dumps(facts, indent=1) + "\n")
+    output.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _show(found: Measured) -> None:
     console = Console(width=_WIDTH)
-    if results:
-        console.print(_table(_ROWS, [result.facts() for result in results]))
-    if figures:
-        console.print(_table(_FIGURES, [figure.facts() for figure in figures]))
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; written to {options.output}")  # noqa: T201
-    for name, why in left_out.items():
-        print(f"{name}: not measured: {why}", file=sys.stderr)  # noqa: T201
-    if left_out:
-        sys.exit(1)
+    for kind, columns in ((Result, _ROWS), (Figure, _FIGURES)):
+        if rows := [each.facts() for each in found if isinstance(each, kind)]:
+            console.print(_table(columns, rows))
 
 
 def _parts(options: argparse.Namespace, folder: Path, seed: int) -> dict[str, Callable[[], Measured]]:
@@ -92,18 +104,6 @@ def _parts(options: argparse.Namespace, folder: Path, seed: int) -> dict[str, Ca
         "waiter": lambda: nodes.without_waiter(30),
         "nodes": lambda: nodes.at_once(options.nodes),
     }
-
-
-def _run(parts: dict[str, Callable[[], Measured]]) -> tuple[list[Result | Figure], dict[str, str]]:
-    found: list[Result | Figure] = []
-    left_out = {}
-    for name, part in parts.items():
-        print(f"bench: {name}", file=sys.stderr, flush=True)  # noqa: T201
-        try:
-            found += part()
-        except (BrokerError, RuntimeError) as exc:
-            left_out[name] = " ".join(str(exc).split())
-    return found, left_out
 
 
 def _burst(leases: int) -> list[Figure]:

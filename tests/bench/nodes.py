@@ -4,8 +4,9 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from broker.sandbox.rig import Sandbox
 
 _PLAIN = Path(__file__).with_name("plain_join.py")
 _NAMES_FOR_PLAIN = 4
+_APART_S = 3.0
 _CLOUD = ("--partition=cloud", "--gres=gpu:h100:1")
 
 
@@ -42,7 +44,7 @@ def stages(boot_s: float, n: int) -> list[Result]:
                 _started(sandbox, "alice", job)
                 joins.append(_plain_join(sandbox, next(plain)))
             else:
-                time.sleep(3.0)
+                time.sleep(_APART_S)
             print(f"  boot {boot_s:.0f} s: job {job}", file=sys.stderr)  # noqa: T201
         for job, at in sent.items():
             started = _started(sandbox, "alice", job, boot_s + 200)
@@ -67,23 +69,24 @@ def without_waiter(n: int) -> list[Result]:
     with sandbox:
         sandbox.up(boot_seconds=0.0, limits="off", nodes=2 * n, suspend_time_s=3600)
         theirs.samples = [_run_here(sandbox) for _ in range(n)]
-        jobs = [
-            _submit(sandbox, "alice", [*_CLOUD, f"--nodelist=h100-{number + 1}"], "sleep 3600") for number in range(n)
-        ]
-        for job in jobs:
-            started = _started(sandbox, "alice", job, 200)
-            ours.samples.append(started - _registered(sandbox, job))
+        for job in _spaced(sandbox, "alice", range(1, n + 1), "sleep 3600"):
+            ours.samples.append(_started(sandbox, "alice", job, 200) - _registered(sandbox, job))
         _take_programs_out(sandbox)
         theirs.against = [_run_here(sandbox) for _ in range(n)]
         script = "scontrol update jobid=$SLURM_JOB_ID comment=$(date +%s.%N)\nsleep 3600"
-        options = [*_CLOUD, "--chdir=/", "--output=/dev/null"]
-        jobs = [
-            _submit(sandbox, "root", [*options, f"--nodelist=h100-{n + number + 1}"], script) for number in range(n)
-        ]
-        for job in jobs:
-            started = _wait(lambda job=job: _comment(sandbox, job), f"job {job} to run", 200)
+        for job in _spaced(sandbox, "root", range(n + 1, 2 * n + 1), script, "--chdir=/", "--output=/dev/null"):
+            started = _wait(partial(_comment, sandbox, job), f"job {job} to run", 200)
             ours.against.append(started - _registered(sandbox, job))
     return [ours, theirs]
+
+
+def _spaced(sandbox: Sandbox, user: str, numbers: Iterable[int], script: str, *options: str) -> list[int]:
+    """A job on each of the nodes, so far apart that their joins do not wait for one another's."""
+    jobs = []
+    for number in numbers:
+        jobs.append(_submit(sandbox, user, [*_CLOUD, *options, f"--nodelist=h100-{number}"], script))
+        time.sleep(_APART_S)
+    return jobs
 
 
 def at_once(n: int) -> list[Figure]:
@@ -148,7 +151,7 @@ def _python() -> list[str]:
 
 def _take_programs_out(sandbox: Sandbox) -> None:
     """As before the broker came: no PrologSlurmctld, no job_submit of ours."""
-    conf = sandbox.layout.etc_slurm / "broker" / "broker.conf"
+    conf = sandbox.layout.etc_slurm / "broker.conf"
     ours = ("PrologSlurmctld", "EpilogSlurmctld", "JobSubmitPlugins")
     kept = [line for line in conf.read_text().splitlines() if not line.startswith(ours)]
     conf.write_text("\n".join(kept) + "\n")

@@ -7,10 +7,17 @@ from typing import Any
 
 from factories import NOON, a_lease
 
+from broker.catalog.accelerators import of_model
+from broker.catalog.energy import energy_of
+from broker.catalog.zones import place_of
 from broker.core.errors import NotFound
 from broker.core.leases import LeaseEvent, LeaseState
+from broker.core.observations import Look
 from broker.core.offers import Offer
 from broker.core.usage import CostBounds, UsageEvent, UsageKind
+from broker.placement.chances import Model
+from broker.placement.planner import score
+from broker.services.market import OfferLine, OffersView, Question
 from broker.services.views import LeaseView, NodeAccess, Status, StepRecord, Why
 
 
@@ -43,6 +50,9 @@ class MemoryOperations:
     def __init__(self) -> None:
         self.known: dict[str, LeaseView] = {}
         self.offered: list[Offer] = []
+        self.looks: list[Look] = []
+        self.unfit: dict[str, str] = {}
+        self.questions: list[Question] = []
         self.stories: dict[str, Why] = {}
         self.logs: dict[tuple[str, str], str] = {}
         self.access: dict[str, NodeAccess] = {}
@@ -53,9 +63,29 @@ class MemoryOperations:
     def add(self, *views: LeaseView) -> None:
         self.known |= {view.lease.id: view for view in views}
 
-    def offers(self, gpu: str | None) -> list[Offer]:
+    def offers(self, question: Question) -> OffersView:
         self._maybe_fail()
-        return [offer for offer in self.offered if gpu in {None, offer.hardware.accelerator}]
+        self.questions.append(question)
+        asked = [
+            offer
+            for offer in self.offered
+            if question.gpu in {None, offer.hardware.accelerator} and (offer.available or not question.available)
+        ]
+        lines = [self._line(offer) for offer in sorted(asked, key=lambda offer: (offer.price_per_hour, offer.id))]
+        return OffersView(lines=tuple(lines), looks=tuple(self.looks))
+
+    def _line(self, offer: Offer) -> OfferLine:
+        chance = Model().chance(offer, offer.observed_at)
+        return OfferLine(
+            offer=offer,
+            chance=chance,
+            score=score(offer, chance.p),
+            boot=None,
+            energy=energy_of(offer.hardware, offer.instance_type),
+            location=place_of(offer.kind, offer.zone),
+            gpu=of_model(offer.hardware.accelerator or "", offer.hardware.accelerator_memory_gib),
+            unfit=self.unfit.get(offer.id),
+        )
 
     def leases(self, include_released: bool, node: str | None) -> list[LeaseView]:
         self._maybe_fail()

@@ -11,6 +11,7 @@ from unit.api.memory import a_view
 from broker.cli.words import amounts, price, printable, span
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
+from broker.core.observations import Look
 from broker.core.usage import CostBounds
 from broker.services.views import Why, WhyLine
 
@@ -126,6 +127,44 @@ def test_where_there_is_nothing_the_next_step_is_named(daemon, broker, args, wor
         daemon.known.clear()
 
     assert words in " ".join(broker(*args).out.split())
+
+
+def test_what_does_not_fit_a_shape_is_counted_by_its_reason(daemon, broker):
+    daemon.offered = [an_offer(zone="a"), an_offer(zone="b"), an_offer(zone="c", available=False)]
+    daemon.unfit = {offer.id: "too few CPUs" for offer in daemon.offered[:2]}
+
+    shown = broker("offers", "--shape", "h100").out
+
+    assert shown.splitlines() == ["Nothing can be bought for h100 now:", "  2 x too few CPUs", "  1 x sold out"]
+    assert daemon.questions[-1].shape == "h100"
+
+
+def test_each_filter_reaches_the_daemon(daemon, broker):
+    broker("offers", "--gpu", "H100", "--provider", "lambda", "--zone", "US", "--max-price", "4.5", "--sort", "chance")
+
+    asked = daemon.questions[-1]
+    assert (asked.gpu, asked.provider, asked.zone, asked.max_price) == ("H100", "lambda", "US", Decimal("4.5"))
+    assert (asked.order, asked.available) == ("chance", False)
+
+
+def test_where_filters_leave_nothing_they_are_named(daemon, broker):
+    daemon.offered = []
+
+    assert "leave out --zone or --max-price." in broker("offers", "--zone", "DE", "--max-price", "1").out
+
+
+def test_a_list_that_is_not_believed_is_told_below_the_table(daemon, broker):
+    daemon.offered = [an_offer()]
+    look = {"provider": "lambda-a", "at": NOON, "polls": 1, "rows": 0, "changes": 0, "left_out": {}}
+    daemon.looks = [Look(**look, believed=False, note="it names 0 of the 18 machines")]
+
+    assert "lambda-a: its newest list is not used: it names 0 of the 18" in " ".join(broker("offers").out.split())
+
+
+def test_a_modified_card_is_marked(daemon, broker):
+    daemon.offered = [an_offer(accelerator="RTX4090", accelerator_memory_gib=48, instance_type="m1")]
+
+    assert "1x RTX4090 48G!" in " ".join(broker("offers").out.split())
 
 
 def test_everything_sold_out_is_not_the_same_as_nothing_known(daemon, broker):

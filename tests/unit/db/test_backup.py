@@ -9,7 +9,7 @@ from sqlalchemy import MetaData, inspect
 from broker.core.blocks import Cause, Failure
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
-from broker.core.observations import Observation, Reading, Source
+from broker.core.observations import Look, Observation, Source
 from broker.core.usage import UsageEvent, UsageKind
 from broker.db import blocks, jobs, leases, looks, observations, offers, purchasing, residue, steps, usage
 from broker.db.backup import dump, load, read
@@ -42,9 +42,9 @@ def filled(engine):
             told = {"available": True, "at": NOON - timedelta(days=days), "source": Source.LISTING}
             observations.append(db, [Observation(offer=an_offer(zone=f"zone-{days}"), **told)])
         fold(db, NOON, Retention())
-        observations.append_reading(
+        observations.append_look(
             db,
-            Reading(
+            Look(
                 provider="lambda-a", at=NOON, polls=1, rows=2, changes=2, believed=True, note=None, left_out={"odd": 1}
             ),
         )

@@ -128,7 +128,7 @@ def test_a_block_that_opens_between_the_choice_and_the_purchase_stops_it(lone):
         blocks.pause(db, "lambda-a", "the bill is checked", "root", lone.clock())
     lone.step(launch)
     assert lone.instances() == []
-    assert "lambda-a is paused (the bill is checked (by root))" in str([e.reason for e in events(lone)])
+    assert "lambda-a is paused by root: the bill is checked" in str([e.reason for e in events(lone)])
 
 
 def test_the_job_is_told_why_and_comes_back_when_the_first_block_falls(lone):
@@ -163,13 +163,13 @@ def test_a_refused_credential_is_shouted_once_and_bought_from_again_when_it_is_t
 
     provider.offers = refuse
     for _ in range(3):
-        refresh_offers.refresh(lone.world, provider)
+        refresh_offers.Refresh(lone.world).read(provider)
     lone.ask()
     lone.step(allot, launch)
     assert lone.instances() == []
     assert [r.levelname for r in caplog.records if "refused" in r.getMessage()].count("ERROR") == 1
     provider.offers = read
-    refresh_offers.refresh(lone.world, provider)
+    refresh_offers.Refresh(lone.world).read(provider)
     lone.ask("h100-2", job_id=8)
     lone.step(allot, launch)
     assert nodes_of(lone) == ["h100-2"]
