@@ -24,7 +24,7 @@ from broker.metrics.metrics import CONTENT_TYPE, Metrics
 from broker.metrics.tail import Tail
 from broker.privileged.client import AsUserDomain, NetDomain, PrivilegedClient
 from broker.providers.base import Provider
-from broker.providers.http import Hear
+from broker.providers.http import Exchange, Hear, Wait
 from broker.providers.registry import make_providers
 from broker.provisioning.base import OpenShell
 from broker.provisioning.bundle import Bundle, find_bundle
@@ -42,6 +42,7 @@ from broker.reconcile import (
     launch,
     lost,
     overlay,
+    probe,
     release,
     renew,
 )
@@ -50,8 +51,11 @@ from broker.reconcile.living import Living, quiet
 from broker.reconcile.refresh_offers import Refresh
 from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
+from broker.reconcile.trial import Trials
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
+from broker.services.clocks import Clocks
+from broker.services.credentials import Credentials
 from broker.services.market import Market
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
@@ -113,7 +117,13 @@ def build(
     prepare(engine)
     _refuse_lost_ledger(engine, state / "leases")
     metrics = Metrics(__version__)
-    outside = outside or outside_of(settings, clock, metrics.hear)
+    clocks = Clocks(clock)
+
+    def hear(heard: Exchange | Wait) -> None:
+        metrics.hear(heard)
+        clocks.hear(heard)
+
+    outside = outside or outside_of(settings, clock, hear)
     providers = {name: metrics.counting(adapter) for name, adapter in outside.providers.items()}
     driver: Driver | None = None
 
@@ -144,7 +154,8 @@ def build(
         engine=engine, credentials=frozenset(providers), image=site.image, jobs_folder=site.jobs_folder, clock=clock
     )
     lost_after = timedelta(seconds=settings.node.lost_after_s)
-    activities = _activities(world, intents, living, tail, owner, lost_after)
+    trials = Trials(world)
+    activities = _activities(world, intents, living, tail, owner, lost_after, trials)
     driver = Driver(map(adapt, activities), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
@@ -174,6 +185,17 @@ def build(
             cpu_arch=site.cpu_arch,
             image=site.image,
             forecast=world.forecast,
+        ),
+        credentials=Credentials(
+            engine=engine,
+            clock=clock,
+            cluster=site.cluster,
+            image=site.image,
+            providers=providers,
+            settings=settings.providers,
+            clocks=clocks,
+            begin_trial=trials.start,
+            nudge=nudge,
         ),
     )
     return App(
@@ -259,7 +281,7 @@ def _refuse_lost_ledger(engine: Engine, logs: Path) -> None:
 
 
 def _activities(
-    world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta
+    world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta, trials: Trials
 ) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     refresh = Refresh(world)
@@ -291,6 +313,8 @@ def _activities(
         Activity(name="forget", interval_seconds=10.0, find=lambda: attend.find_forgotten(world), nudged=False),
         Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
+        Activity(name="trial", interval_seconds=1.0, find=trials.find),
+        Activity(name="probe", interval_seconds=60.0, find=lambda: probe.find(world), nudged=False),
         Activity(name="living", interval_seconds=min(30.0, renewed_s), find=living.find, nudged=False),
         Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
         Activity(name="exports", interval_seconds=10.0, find=lambda: exports.find(world), nudged=False),

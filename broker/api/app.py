@@ -9,7 +9,7 @@ from broker.api import problems
 from broker.api.bodies import BoundedBodies
 from broker.api.idempotency import Answers
 from broker.api.operations import Operations
-from broker.api.routes import leases, metrics, nodes, offers, status, why
+from broker.api.routes import leases, metrics, nodes, offers, providers, status, why
 
 PREFIX = "/api/v1"
 
@@ -29,7 +29,7 @@ def create_app(
     app.state.operators = operators
     app.state.answers = Answers()
     app.state.exposition = exposition
-    for module in (status, offers, leases, why, nodes):
+    for module in (status, offers, leases, why, nodes, providers):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.add_middleware(BoundedBodies)

@@ -17,7 +17,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from broker.core.blocks import Blocks, target_of
-from broker.core.demand import Job, Limits, Place, Request, Wishes
+from broker.core.demand import Job, Place, Request, Wishes
 from broker.core.errors import BrokerError, StaleLease
 from broker.core.leases import HOLDS_NODE, Lease, LeaseState
 from broker.core.offers import Offer
@@ -353,7 +353,7 @@ def _write(look: _Pass, chosen: Sequence[tuple[Party, Offer]]) -> None:
                 _wait(look, party, stop.words, stop.until if stop.soon and stop.until else look.now + _LOOK_AGAIN)
                 continue
             more, cost = count + len(current), rate + offer.price_per_hour * len(current)
-            why = f"buying is paused: {paused}" if paused else _over_limit(limits, more, cost)
+            why = f"buying is paused: {paused}" if paused else refusals.over_limit(limits, more, cost)
             if why is not None:
                 over.append((party, why))
                 continue
@@ -392,14 +392,6 @@ def _allotted(db: Connection, lease: Lease, offer: Offer, job: Job | None, said:
         currency=offer.currency,
         not_before=None,
     )
-
-
-def _over_limit(limits: Limits, count: int, rate: Decimal) -> str | None:
-    if limits.max_nodes is not None and count > limits.max_nodes:
-        return f"[limits] max_nodes = {limits.max_nodes} is reached"
-    if limits.max_usd_per_hour is not None and rate > limits.max_usd_per_hour:
-        return f"[limits] max_usd_per_hour = {limits.max_usd_per_hour} would be passed ({rate})"
-    return None
 
 
 def _stopped(look: _Pass, party: Party, reason: str) -> None:

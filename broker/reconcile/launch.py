@@ -111,11 +111,11 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
     try:
         instance = provider.create(spec)
     except OutcomeUnknown as exc:
-        _lost(world, lease, exc)
+        answer_lost(world, lease, exc)
     except ProviderError as exc:
-        _refused(world, lease, exc)
+        refused(world, lease, exc)
     else:
-        _bought(world, lease, instance, sent_at)
+        bought(world, lease, instance, sent_at)
 
 
 def _odds(world: World, offer: Offer | None, now: datetime) -> str:
@@ -134,7 +134,7 @@ def _observe(db: Connection, lease: Lease, at: datetime, *, accepted: bool) -> O
     return offer
 
 
-def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
+def answer_lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
     """From now on the machine is looked for by its label, for as long as the provider may hide it."""
     reason = f"the answer to the purchase was lost ({exc}); looking for the machine by its label"
     for _ in range(5):
@@ -146,7 +146,14 @@ def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
             return
 
 
-def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, how: str = "bought") -> None:
+def bought(
+    world: World,
+    lease: Lease,
+    instance: Instance,
+    sent_at: datetime,
+    how: str = "bought",
+    late: str = "bought too late",
+) -> None:
     """Write the machine into the ledger, also when the lease was moved on meanwhile: then it is given back."""
     now = world.clock()
     for _ in range(5):
@@ -164,7 +171,7 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, h
                         not_before=None,
                     )
                 else:
-                    leases.amend(db, current, f"bought too late: instance {instance.id}", now, instance_id=instance.id)
+                    leases.amend(db, current, f"{late}: instance {instance.id}", now, instance_id=instance.id)
                 breakers.purchased(world, db, lease, now)
             except StaleLease:
                 continue
@@ -198,7 +205,7 @@ def _adopt(world: World, lease: Lease) -> None:
         log.info("lease_id=%s instance=%s adopted by label", lease.id, found.id)
         with reading(world.engine) as db:
             launched = leases.launched_at(db, lease)
-        _bought(world, lease, found, launched, "adopted by its label")
+        bought(world, lease, found, launched, "adopted by its label")
         return
     since = max(lease.state_since, world.started_at)
     if now - since < timedelta(seconds=2 * provider.visibility_lag_seconds):
@@ -212,7 +219,8 @@ def _adopt(world: World, lease: Lease) -> None:
     world.nudge()
 
 
-def _refused(world: World, lease: Lease, exc: ProviderError) -> None:
+def refused(world: World, lease: Lease, exc: ProviderError) -> None:
+    """Nothing was bought: what failed is left alone for a while, and the next attempt begins."""
     now = world.clock()
     not_before = now + timedelta(seconds=exc.retry_after) if isinstance(exc, RateLimited) else None
     sold_out: Offer | None = None

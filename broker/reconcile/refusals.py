@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 
+from broker.core.demand import Limits
 from broker.core.errors import (
     BrokerError,
     CredentialsRefused,
@@ -53,3 +55,12 @@ def must_hold(reason: str | None, number: int) -> bool:
     """Whether the job is held until somebody releases it, rather than tried again. `number`: as of `rounds`."""
     said = reason or ""
     return NEVER in said or (said.startswith(NOTHING) and number > _ROUNDS)
+
+
+def over_limit(limits: Limits, count: int, rate: Decimal) -> str | None:
+    """Why `count` machines at `rate` an hour, all together, are too many; None: they are not."""
+    if limits.max_nodes is not None and count > limits.max_nodes:
+        return f"[limits] max_nodes = {limits.max_nodes} is reached"
+    if limits.max_usd_per_hour is not None and rate > limits.max_usd_per_hour:
+        return f"[limits] max_usd_per_hour = {limits.max_usd_per_hour} would be passed ({rate})"
+    return None

@@ -15,6 +15,7 @@ from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
 from broker.db import blocks, jobs, leases, purchasing, steps, usage
 from broker.db.engine import reading
 from broker.services import purchases
+from broker.services.credentials import Credentials
 from broker.services.market import Market, OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
 from broker.services.why import explain_job, explain_node
@@ -42,6 +43,7 @@ class Operations:
         health: Callable[[], dict[str, tuple[datetime | None, str | None]]],
         nudge: Callable[[], None],
         market: Market,
+        credentials: Credentials,
     ) -> None:
         self._engine = engine
         self._slurm = slurm
@@ -57,6 +59,8 @@ class Operations:
         self._health = health
         self._nudge = nudge
         self._market = market
+        self.credentials = credentials
+        """What may be asked of and done to each credential."""
 
     def offers(self, question: Question) -> OffersView:
         """What was on sale at the last readings. BrokerError: a GPU or a shape nobody knows."""
