@@ -5,6 +5,7 @@ from typing import Any
 
 from broker.api.schemas import Document, Money, Part, Time
 from broker.core.blocks import Block, Cause, Scope
+from broker.core.demand import Shape
 from broker.core.offers import CapacityType, Offer
 from broker.db.blocks import BlockEvent
 from broker.db.residue import Found
@@ -130,6 +131,7 @@ class QuotePart(Part):
 
 
 class QuoteDocument(Document):
+    shape: str
     offer: QuotePart
 
 
@@ -171,8 +173,8 @@ def test_document(view: TestView) -> TestDocument:
     )
 
 
-def quote_document(offer: Offer) -> QuoteDocument:
-    return QuoteDocument(offer=QuotePart.model_validate(offer))
+def quote_document(offer: Offer, shape: Shape) -> QuoteDocument:
+    return QuoteDocument(shape=shape.name, offer=QuotePart.model_validate(offer))
 
 
 def _block(block: Block, standing: frozenset[tuple[str, Cause, str]]) -> BlockPart:

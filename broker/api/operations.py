@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Literal, Protocol
 
+from broker.core.demand import Shape
 from broker.core.offers import Offer
 from broker.services.credentials import CredentialLine, CredentialView, TestView
 from broker.services.market import OffersView, Question
@@ -21,7 +22,7 @@ class Credentials(Protocol):
     def test(self, name: str) -> TestView:
         """Calls the provider, and buys nothing."""
 
-    def quote(self, name: str, max_price: Decimal, gpu: str | None) -> Offer:
+    def quote(self, name: str, max_price: Decimal, gpu: str | None) -> tuple[Offer, Shape]:
         """Refused: nothing is to be had at that price an hour."""
 
     def buy_for_test(self, name: str, offer_id: str, max_price: Decimal, actor: str) -> str:

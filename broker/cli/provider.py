@@ -156,9 +156,10 @@ def _look(ctx: click.Context, ask: Client, name: str, as_json: bool) -> None:
 def _buy(
     ctx: click.Context, ask: Client, name: str, max_price: Decimal, gpu: str | None, yes: bool, as_json: bool
 ) -> None:
-    offer = ask.get("providers", name, "quote", max_price=str(max_price), gpu=gpu)["offer"]
+    quote = ask.get("providers", name, "quote", max_price=str(max_price), gpu=gpu)
+    offer = quote["offer"]
     what = f"{offer['instance_type']} in {offer['zone']} at {price(offer['price_per_hour'])} {offer['currency']}/h"
-    click.echo(printable(f"To buy for a test, and to give back: {what}."), err=True)
+    click.echo(printable(f"To buy as a test of shape {quote['shape']}, and to give back: {what}."), err=True)
     if not yes:
         click.confirm("Buy it?", abort=True, err=True)
     body = {"offer_id": offer["id"], "max_price": str(max_price)}

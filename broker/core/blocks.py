@@ -309,10 +309,11 @@ class Blocks:
 
 def told(block: Block) -> str:
     """The block in words, with its end, for operators."""
-    until = (
-        f"; tried again from {block.until:%H:%M:%S} UTC" if block.until is not None and not block.rule.by_word else ""
-    )
-    return f"{block.reason}{until}"
+    if block.cause is Cause.PAUSED:
+        return f"paused by {block.by}: {block.reason}"
+    if block.until is None or block.rule.by_word:
+        return block.reason
+    return f"{block.reason}; tried again from {block.until:%H:%M:%S} UTC"
 
 
 _EVER = datetime.max.replace(tzinfo=UTC)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
-from broker.core.blocks import Block, Cause
+from broker.core.blocks import Block, Cause, told
 from broker.core.demand import Shape
 from broker.core.errors import InstanceNotFound, NodeUnreachable, OutcomeUnknown, ProviderError, Refused, StepFailed
 from broker.core.leases import Lease, LeaseState, label_for, new_lease_id
@@ -32,8 +32,6 @@ from broker.reconcile.world import World
 
 log = logging.getLogger("broker.trial")
 
-SHAPE = "trial"
-"""Of these leases; no [[shape]] of the site may be meant by it, since they never hold a node name."""
 # Longer than any one step, a create included: `release` waits so long for us to come back. Shorter: it ends the machine
 # under our hands; longer: after a crash the machine costs money for nothing.
 _HANDS_OFF = timedelta(seconds=180)
@@ -60,8 +58,8 @@ class Trials:
         self._running: dict[str, _Trial] = {}
         self._lock = threading.Lock()
 
-    def start(self, offer: Offer, max_price: Decimal, actor: str) -> str:
-        """Write the lease of a test purchase of `offer` and begin; its id.
+    def start(self, offer: Offer, shape: Shape, max_price: Decimal, actor: str) -> str:
+        """Write the lease of a test purchase of `offer`, to be accepted as a `shape`, and begin; its id.
 
         Refused: it is dearer than `max_price` an hour, a limit of the site would be passed, or buying is paused.
         """
@@ -76,7 +74,7 @@ class Trials:
             lease = Lease(
                 id=lease_id,
                 node=f"trial-{offer.provider}",
-                shape=SHAPE,
+                shape=shape.name,
                 state=LeaseState.REQUESTED,
                 state_since=now,
                 version=1,
@@ -111,7 +109,7 @@ class Trials:
             )
         with self._lock:
             self._running[lease_id] = _Trial(
-                shape=_shape_of(offer), user_data=user_data(private_key), until=now + self._patience(offer.provider)
+                shape=shape, user_data=user_data(private_key), until=now + self._patience(offer.provider)
             )
         log.info("lease_id=%s provider=%s offer=%s test purchase by=%s", lease_id, offer.provider, offer.id, actor)
         world.nudge()
@@ -221,7 +219,7 @@ class Trials:
             self._over(lease, f"not accepted: {exc}")
             return
         problems = accept(trial.shape, facts, world.clock(), world.site.cpu_arch)
-        verdict = f"not accepted: {'; '.join(problems)}" if problems else "accepted: it is what was sold"
+        verdict = f"not accepted: {'; '.join(problems)}" if problems else f"accepted as a node of shape {lease.shape}"
         self._over(lease, f"{verdict}, after {self._told(lease)}")
 
     def _hold(self, lease: Lease) -> None:
@@ -256,7 +254,7 @@ class Trials:
             raise Refused(f"buying is paused: {paused}; `broker resume` ends that")
         for block in standing:
             if block.cause in {Cause.PAUSED, Cause.REFUSED} and block.is_open(now):
-                raise Refused(f"nothing is bought from {offer.provider}: {block.reason}")
+                raise Refused(f"nothing is bought from {offer.provider}: {told(block)}")
         bought = [lease for lease in living if lease.offer_id is not None]
         rate = sum((lease.price_per_hour or Decimal(0) for lease in bought), offer.price_per_hour)
         limits = self._world.site.limits
@@ -268,18 +266,3 @@ class Trials:
         )
         if ceiling is not None and per_gpu > ceiling:
             raise Refused(f"{offer.id} is above [limits] max_price_per_gpu_hour = {ceiling}")
-
-
-def _shape_of(offer: Offer) -> Shape:
-    """What acceptance holds the machine to: all that was sold."""
-    hardware = offer.hardware
-    return Shape(
-        name=SHAPE,
-        partition="",
-        accelerator=hardware.accelerator,
-        accelerator_count=hardware.accelerator_count,
-        cpus=hardware.cpus,
-        memory_gib=hardware.memory_gib,
-        disk_gib=hardware.disk_gib,
-        nodes=0,
-    )

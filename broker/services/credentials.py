@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from broker.catalog.accelerators import canonical, names
 from broker.config.settings import ProviderSettings
 from broker.core.blocks import Block, Cause, told
+from broker.core.demand import Limits, Request, Shape, Wishes
 from broker.core.errors import BrokerError, NotFound, Refused
 from broker.core.leases import Lease, lease_of_label
 from broker.core.offers import Offer
@@ -23,6 +24,7 @@ from broker.db.boots import BootTimes
 from broker.db.engine import reading
 from broker.db.looks import Look
 from broker.db.residue import Found
+from broker.placement.planner import plan
 from broker.providers.base import Provider
 from broker.services.clocks import Clocks
 
@@ -30,8 +32,6 @@ log = logging.getLogger("broker.credentials")
 
 _EVENTS = 40
 _RESIDUE = 40
-# Of providers that sell disk by size: as small as images of machines allow.
-_TRIAL_DISK_GIB = 50
 
 
 class Standing(StrEnum):
@@ -110,8 +110,8 @@ class TestView:
         return all(call.error is None for call in self.calls)
 
 
-BeginTrial = Callable[[Offer, Decimal, str], str]
-"""From the offer, the highest price an hour and who asked to the id of the lease that stands for the test purchase."""
+BeginTrial = Callable[[Offer, Shape, Decimal, str], str]
+"""From the offer, the shape to accept it as, the highest price an hour and who asked to the id of the test's lease."""
 
 
 class Credentials:
@@ -124,6 +124,9 @@ class Credentials:
         clock: Callable[[], datetime],
         cluster: str,
         image: str,
+        shapes: Mapping[str, Shape],
+        limits: Limits,
+        cpu_arch: str,
         providers: Mapping[str, Provider],
         settings: Mapping[str, ProviderSettings],
         clocks: Clocks,
@@ -134,6 +137,9 @@ class Credentials:
         self._clock = clock
         self._cluster = cluster
         self._image = image
+        self._shapes = shapes
+        self._limits = limits
+        self._cpu_arch = cpu_arch
         self._providers = providers
         self._settings = settings
         self._clocks = clocks
@@ -188,39 +194,51 @@ class Credentials:
         calls = (_tried("instances", instances), _tried("offers", sold))
         return TestView(name=name, calls=calls, clock_offset_s=self._clocks.offset_s(name))
 
-    def quote(self, name: str, max_price: Decimal, gpu: str | None) -> Offer:
-        """What a test purchase would buy: the cheapest that is to be had. NotFound; Refused: nothing at that price."""
-        self._known(name)
+    def quote(self, name: str, max_price: Decimal, gpu: str | None) -> tuple[Offer, Shape]:
+        """What a test purchase would buy: the cheapest offer to be had that fits one of our shapes, and that shape.
+
+        NotFound; Refused: nothing at that price.
+        """
         model = canonical(gpu) if gpu is not None else None
         if gpu is not None and model is None:
             raise BrokerError(f"no GPU model is called {gpu!r}; known: {', '.join(names())}")
-        with reading(self._engine) as db:
-            on_sale = offers.current(db, model, name)
-        fitting = [
-            offer.with_disk(min(_TRIAL_DISK_GIB, offer.hardware.disk_gib)) for offer in on_sale if offer.available
-        ]
-        cheapest = min(fitting, key=lambda offer: (offer.price_per_hour, offer.id), default=None)
-        if cheapest is None:
+        fitting = self._fitting(name, model, None)
+        if not fitting:
             what = f" with {model}" if model else ""
-            raise Refused(f"{name} has no offer{what} that is to be had now; `broker offers --all` lists what it has")
-        if cheapest.price_per_hour > max_price:
             raise Refused(
-                f"the cheapest offer of {name} is {cheapest.instance_type} in {cheapest.zone} at {cheapest.price_per_hour} "
-                f"{cheapest.currency}/h, more than --max-price {max_price}"
+                f"{name} has no offer{what} to be had now that fits a [[shape]] and [limits]; `broker offers --shape NAME` "
+                "says why"
             )
-        return cheapest
+        offer, shape = fitting[0]
+        if offer.price_per_hour > max_price:
+            raise Refused(
+                f"the cheapest fitting offer of {name} is {offer.instance_type} in {offer.zone} at {offer.price_per_hour} "
+                f"{offer.currency}/h, more than {max_price}"
+            )
+        return offer, shape
 
     def buy_for_test(self, name: str, offer_id: str, max_price: Decimal, actor: str) -> str:
         """Buy the quoted offer, look whether it is what was sold, and give it back; the id of its lease.
 
         Returns at once. NotFound; Refused: it is no more on sale, or dearer, or a limit would be passed.
         """
+        fitting = self._fitting(name, None, offer_id)
+        if not fitting:
+            raise Refused(f"{offer_id} is no more on sale; ask for another quote")
+        offer, shape = fitting[0]
+        return self._begin_trial(offer, shape, max_price, actor)
+
+    def _fitting(self, name: str, model: str | None, offer_id: str | None) -> list[tuple[Offer, Shape]]:
+        """Offers that some shape of ours could be bought from, cheapest first; trust and blocks aside."""
         self._known(name)
         with reading(self._engine) as db:
-            offer = offers.one(db, offer_id)
-        if offer is None or offer.provider != name or not offer.available:
-            raise Refused(f"{offer_id} is no more on sale; ask for another quote")
-        return self._begin_trial(offer.with_disk(min(_TRIAL_DISK_GIB, offer.hardware.disk_gib)), max_price, actor)
+            on_sale = [o for o in offers.current(db, model, name) if offer_id is None or o.id == offer_id]
+        found = []
+        for shape in self._shapes.values():
+            request = Request(shape=shape, wishes=Wishes(spot="yes"), cpu_arch=self._cpu_arch)
+            ranked = plan(request, on_sale, self._limits, frozenset({name}))
+            found += [(offer, shape) for offer in ranked.offers]
+        return sorted(found, key=lambda each: (each[0].price_per_hour, each[0].id, each[1].name))
 
     def pause(self, name: str, reason: str, actor: str) -> CredentialLine:
         """Buy nothing with the credential until `resume`; its machines stay. NotFound."""

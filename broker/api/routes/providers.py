@@ -61,7 +61,7 @@ def read_quote(
     gpu: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
 ) -> QuoteDocument:
     """What a test purchase would buy."""
-    return quote_document(operations.credentials.quote(name, max_price, gpu))
+    return quote_document(*operations.credentials.quote(name, max_price, gpu))
 
 
 @router.post("/{name}/trial")

@@ -5,12 +5,13 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from factories import NOON, a_lease, an_offer
+from factories import NOON, a_lease, a_shape, an_offer
 
 from broker.catalog.accelerators import of_model
 from broker.catalog.energy import energy_of
 from broker.catalog.zones import place_of
 from broker.core.blocks import Block, Cause
+from broker.core.demand import Shape
 from broker.core.errors import NotFound, Refused
 from broker.core.leases import LeaseEvent, LeaseState
 from broker.core.observations import Look
@@ -119,11 +120,11 @@ class MemoryCredentials:
         )
         return TestView(name=name, calls=(call,), clock_offset_s=0.0)
 
-    def quote(self, name: str, max_price: Decimal, gpu: str | None) -> Offer:
+    def quote(self, name: str, max_price: Decimal, gpu: str | None) -> tuple[Offer, Shape]:
         self._known(name)
         if max_price < Decimal("4.29"):
             raise Refused("the cheapest offer costs 4.29")
-        return an_offer()
+        return an_offer(), a_shape()
 
     def buy_for_test(self, name: str, offer_id: str, max_price: Decimal, actor: str) -> str:
         self._owner.actors.append(actor)
