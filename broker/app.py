@@ -49,6 +49,7 @@ from broker.reconcile import (
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
 from broker.reconcile.refresh_offers import Refresh
+from broker.reconcile.residue import Residues
 from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.trial import Trials
@@ -289,6 +290,7 @@ def _activities(
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     refresh = Refresh(world)
     sweep = Sweep(world, grace=timedelta(seconds=60))
+    residues = Residues(world, grace=timedelta(minutes=10))
     watch = Watch(world, lost_after)
     renewed_s = world.site.dead_man.total_seconds() / 3
 
@@ -336,6 +338,7 @@ def _activities(
         ),
         Activity(name="rerun", interval_seconds=1.0, find=lambda: lost.find(world)),
         # A notice that a machine is taken away comes by this listing, and may be given half a minute before.
+        Activity(name="residue", interval_seconds=300.0, find=residues.find, nudged=False),
         Activity(name="sweep", interval_seconds=15.0, find=sweep.find, nudged=False),
     ]
 

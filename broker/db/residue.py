@@ -32,10 +32,13 @@ class Found:
     removed_at: datetime | None
 
 
-def found(db: Connection, left: Left, now: datetime) -> None:
-    """Before it is ended. What came back under the same id is open again."""
+def found(db: Connection, left: Left, now: datetime) -> bool:
+    """Before it is ended; whether that is news. What came back under the same id is open again."""
     values = vars(left) | {"found_at": now, "removed_at": None}
+    key = (residue.c.provider == left.provider, residue.c.kind == left.kind, residue.c.thing == left.thing)
+    known = db.execute(select(residue.c.thing).where(*key, residue.c.removed_at.is_(None))).scalar() is not None
     put(db, residue, values, replace=lambda new: residue.c.removed_at.is_not(None))
+    return not known
 
 
 def gone(db: Connection, provider: str, kind: str, things: Iterable[str], now: datetime) -> int:
