@@ -32,6 +32,7 @@ class Cause(StrEnum):
     QUOTA = "quota"
     SOLD_OUT = "sold_out"
     DECLINED = "declined"
+    UNANSWERED = "unanswered"
     BAD_BOOTS = "bad_boots"
     BAD_MACHINE = "bad_machine"
     PROTECTED = "protected"
@@ -75,6 +76,7 @@ RULES: dict[Cause, Rule] = {
     Cause.QUOTA: Rule(scope=Scope.FAMILY, first=_minutes(60), longest=_minutes(360), forget=timedelta(days=1)),
     Cause.SOLD_OUT: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(10), forget=_minutes(60)),
     Cause.DECLINED: Rule(scope=Scope.OFFER, first=_minutes(2), longest=_minutes(360), forget=timedelta(days=1)),
+    Cause.UNANSWERED: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(10), forget=_minutes(60)),
     Cause.BAD_BOOTS: Rule(
         scope=Scope.OFFER, first=_minutes(15), longest=_minutes(360), forget=_minutes(120), strikes=3, by_boot=True
     ),
@@ -337,6 +339,8 @@ def _words(block: Block) -> str:
             return "sold out when it was tried"
         case Cause.DECLINED:
             return "declined when it was tried"
+        case Cause.UNANSWERED:
+            return "not answered when it was tried"
         case Cause.BAD_BOOTS:
             return f"its last {block.strikes} machines did not become nodes"
         case Cause.BAD_MACHINE:

@@ -109,6 +109,19 @@ def succeeded(db: Connection, target: Target, now: datetime, *, by_boot: bool) -
     return refuted
 
 
+def spoke(db: Connection, target: Target, now: datetime) -> list[Block]:
+    """The provider answered a purchase, whatever it said: silences are over."""
+    silences = {Cause.UNREACHABLE, Cause.UNANSWERED}
+    refuted = [
+        block
+        for block in _rows(db, target.provider)
+        if block.cause in silences and target.subject(block.scope) == block.subject
+    ]
+    for block in refuted:
+        close(db, block, "the provider answers again", now)
+    return refuted
+
+
 def answered(db: Connection, provider: str, now: datetime) -> list[Block]:
     """The provider took the credential at a call that buys nothing."""
     refuted = [block for block in _rows(db, provider) if block.cause is Cause.REFUSED]

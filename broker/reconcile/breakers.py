@@ -57,15 +57,16 @@ def purchase_refused(world: World, db: Connection, lease: Lease, exc: ProviderEr
         Cause.DECLINED: f"{what} was declined",
     }
     _fail(world, db, lease, cause, reasons[cause], str(exc), now)
-    if cause is not Cause.UNREACHABLE:  # it answered
-        unreachable = [b for b in blocks.current(db, lease.provider) if b.cause is Cause.UNREACHABLE]
-        for block in unreachable:
-            blocks.close(db, block, "the provider answers again", now)
+    if cause is not Cause.UNREACHABLE:
+        _told(blocks.spoke(db, target_of(world, lease), now))
 
 
-def purchase_lost(world: World, db: Connection, lease: Lease, reason: str, now: datetime) -> None:
-    """No answer, and no machine: whatever the offer's trouble is, others come first for a while."""
-    _fail(world, db, lease, Cause.DECLINED, f"{lease.instance_type} in {lease.zone}: {reason}", None, now)
+def purchase_lost(world: World, db: Connection, lease: Lease, now: datetime) -> None:
+    """No answer, and no machine came of it: others go first for a while. One that died with us is nobody's fault."""
+    if lease.state_since < world.started_at:
+        return
+    reason = f"{lease.instance_type} in {lease.zone}: a purchase was not answered, and no machine came of it"
+    _fail(world, db, lease, Cause.UNANSWERED, reason, lease.reason, now)
 
 
 def purchased(world: World, db: Connection, lease: Lease, now: datetime) -> None:

@@ -215,7 +215,7 @@ def _adopt(world: World, lease: Lease) -> None:
     with world.engine.begin() as db:
         purchases.never_seen(db, lease, now)
         purchases.refused(db, lease, "the purchase never happened: no machine with its label", now)
-        breakers.purchase_lost(world, db, lease, "a purchase was not answered, and no machine came of it", now)
+        breakers.purchase_lost(world, db, lease, now)
     world.nudge()
 
 

@@ -57,7 +57,21 @@ def test_a_purchase_that_nobody_answered_and_nobody_saw_lets_others_go_first(lon
     lone.ask()
     for _ in range(20):
         lone.step(allot, launch)
-    assert Cause.DECLINED in causes(lone)
+    assert Cause.UNANSWERED in causes(lone)
+
+
+def test_a_purchase_that_died_with_the_daemon_blocks_nothing(lone):
+    lone.ask()
+    lone.step(allot)
+    lone.providers["lambda-a"].create = lambda spec: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lone.step(launch)
+    lone.clock.pass_seconds(1)
+    lone.world = replace(lone.world, started_at=lone.clock())
+    for _ in range(20):
+        lone.step(launch)
+    assert [x.state for x in lone.ledger()] == ["released", "requested"]
+    assert causes(lone) == []
 
 
 def test_a_full_quota_of_one_model_leaves_the_others_on_sale(rig):
