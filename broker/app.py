@@ -24,7 +24,7 @@ from broker.metrics.metrics import CONTENT_TYPE, Metrics
 from broker.metrics.tail import Tail
 from broker.privileged.client import AsUserDomain, NetDomain, PrivilegedClient
 from broker.providers.base import Provider
-from broker.providers.http import Hear
+from broker.providers.http import Exchange, Hear, Wait
 from broker.providers.registry import make_providers
 from broker.providers.vast_webhook import VastWebhook
 from broker.provisioning.base import OpenShell
@@ -43,16 +43,21 @@ from broker.reconcile import (
     launch,
     lost,
     overlay,
+    probe,
     release,
     renew,
 )
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
 from broker.reconcile.refresh_offers import Refresh
+from broker.reconcile.residue import Residues
 from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
+from broker.reconcile.trial import Trials
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
+from broker.services.clocks import Clocks
+from broker.services.credentials import Credentials
 from broker.services.market import Market
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
@@ -114,7 +119,13 @@ def build(
     prepare(engine)
     _refuse_lost_ledger(engine, state / "leases")
     metrics = Metrics(__version__)
-    outside = outside or outside_of(settings, clock, metrics.hear)
+    clocks = Clocks(clock)
+
+    def hear(heard: Exchange | Wait) -> None:
+        metrics.hear(heard)
+        clocks.hear(heard)
+
+    outside = outside or outside_of(settings, clock, hear)
     providers = {name: metrics.counting(adapter) for name, adapter in outside.providers.items()}
     driver: Driver | None = None
 
@@ -141,9 +152,12 @@ def build(
         clock,
         metrics.intent,
     )
-    tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
+    tail = metrics.follow(
+        engine=engine, credentials=frozenset(providers), image=site.image, jobs_folder=site.jobs_folder, clock=clock
+    )
     lost_after = timedelta(seconds=settings.node.lost_after_s)
-    activities = _activities(world, intents, living, tail, owner, lost_after)
+    trials = Trials(world)
+    activities = _activities(world, intents, living, tail, owner, lost_after, trials)
     driver = Driver(map(adapt, activities), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
@@ -154,6 +168,7 @@ def build(
         road=outside.road,
         addresses=site.addresses,
         granularity={name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()},
+        image=site.image,
         lease_logs=site.lease_logs,
         ssh=lambda lease: (
             lease.ssh_port or site.ssh_port.get(lease.provider or "", 22),
@@ -170,7 +185,22 @@ def build(
             trusted=site.trusted,
             limits=site.limits,
             cpu_arch=site.cpu_arch,
+            image=site.image,
             forecast=world.forecast,
+        ),
+        credentials=Credentials(
+            engine=engine,
+            clock=clock,
+            cluster=site.cluster,
+            image=site.image,
+            shapes=site.shapes,
+            limits=site.limits,
+            cpu_arch=site.cpu_arch,
+            providers=providers,
+            settings=settings.providers,
+            clocks=clocks,
+            begin_trial=trials.start,
+            nudge=nudge,
         ),
     )
     return App(
@@ -233,6 +263,7 @@ def make_world(settings: Settings, engine: Engine, outside: Outside, clock: Call
         ssh_public_key=public_key,
         dead_man=timedelta(seconds=settings.node.dead_man_s),
         cpu_arch=bundle.arch,
+        image=bundle.id,
         lease_logs=state / "leases",
         jobs_folder=spool / "jobs",
     )
@@ -271,11 +302,12 @@ def _refuse_lost_ledger(engine: Engine, logs: Path) -> None:
 
 
 def _activities(
-    world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta
+    world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta, trials: Trials
 ) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     refresh = Refresh(world)
     sweep = Sweep(world, grace=timedelta(seconds=60))
+    residues = Residues(world, grace=timedelta(minutes=10))
     watch = Watch(world, lost_after)
     renewed_s = world.site.dead_man.total_seconds() / 3
 
@@ -303,6 +335,8 @@ def _activities(
         Activity(name="forget", interval_seconds=10.0, find=lambda: attend.find_forgotten(world), nudged=False),
         Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
+        Activity(name="trial", interval_seconds=1.0, find=trials.find),
+        Activity(name="probe", interval_seconds=60.0, find=lambda: probe.find(world), nudged=False),
         Activity(name="living", interval_seconds=min(30.0, renewed_s), find=living.find, nudged=False),
         Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
         Activity(name="exports", interval_seconds=10.0, find=lambda: exports.find(world), nudged=False),
@@ -321,6 +355,7 @@ def _activities(
         ),
         Activity(name="rerun", interval_seconds=1.0, find=lambda: lost.find(world)),
         # A notice that a machine is taken away comes by this listing, and may be given half a minute before.
+        Activity(name="residue", interval_seconds=300.0, find=residues.find, nudged=False),
         Activity(name="sweep", interval_seconds=15.0, find=sweep.find, nudged=False),
     ]
 

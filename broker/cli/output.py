@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +48,22 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
         say(value, indent=f"{name:<{width}}", hanging=" " * width)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()) -> None:
-    """Columns named in `right` are set flush right. Cells that do not fit are wrapped, never cut."""
-    _console().print(grid(headings, rows, right))
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: frozenset[str] = frozenset(),
+    styles: Mapping[str, str] | None = None,
+) -> None:
+    """Columns named in `right` are set flush right. Cells that do not fit are wrapped, never cut. `styles`: cell → style."""
+    _console().print(grid(headings, rows, right, styles))
 
 
-def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()) -> "Table":
+def grid(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: frozenset[str] = frozenset(),
+    styles: Mapping[str, str] | None = None,
+) -> "Table":
     """What `table` prints."""
     from rich.table import Table  # noqa: PLC0415  # 0.04 s that `broker why` need not pay
     from rich.text import Text  # noqa: PLC0415
@@ -62,7 +72,7 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], right: frozense
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(printable(cell)) for cell in row))
+        made.add_row(*(Text(printable(cell), style=(styles or {}).get(cell, "")) for cell in row))
     return made
 
 

@@ -40,11 +40,6 @@ def bring_up_to_date(db: Connection, provider: str, before: Mapping[str, Offer],
             db.execute(update(offers).where(offers.c.id.in_(ids)).values(observed_at=at))
 
 
-def mark_sold_out(db: Connection, offer_id: str) -> None:
-    """A create was refused for lack of capacity: that is newer than the reading."""
-    db.execute(update(offers).where(offers.c.id == offer_id).values(available=False))
-
-
 def current(db: Connection, accelerator: str | None = None, provider: str | None = None) -> list[Offer]:
     """What was on sale at the last reading, by id; of one GPU model, of one credential."""
     query = select(offers).order_by(offers.c.id)

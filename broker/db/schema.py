@@ -188,13 +188,59 @@ attended_jobs = Table(
     Column("ended_at", Utc),
 )
 
-credentials = Table(
-    "credentials",
+blocks = Table(
+    "blocks",
     metadata,
     Column("provider", String(64), primary_key=True),
-    Column("suspended_until", Utc, nullable=False),
+    Column("cause", String(16), primary_key=True),
+    Column("subject", String(255), primary_key=True),
     Column("reason", Text, nullable=False),
+    Column("error", Text),
+    Column("since", Utc, nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("until", Utc),
+    Column("strikes", Integer, nullable=False),
+    Column("by", String(64)),
+    Column("trying", ForeignKey("leases.id")),
 )
+"""`core/blocks.py` says what stands here; `trying` is the lease of the attempt that a half-open one let through."""
+
+block_events = Table(
+    "block_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider", String(64), nullable=False, index=True),
+    Column("cause", String(16), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("what", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("error", Text),
+    Column("by", String(64)),
+    Column("at", Utc, nullable=False),
+)
+
+credential_looks = Table(
+    "credential_looks",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("at", Utc, nullable=False),
+    Column("error", Text),
+    Column("seconds", Float, nullable=False),
+)
+"""The last look whether the provider takes the credential."""
+
+residue = Table(
+    "residue",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("thing", String(128), primary_key=True),
+    Column("label", String(63), nullable=False),
+    Column("said", Text, nullable=False),
+    Column("found_at", Utc, nullable=False),
+    Column("removed_at", Utc),
+)
+"""What still cost money with our label and no lease: machines, disks. `removed_at`: the provider says that it is gone."""
 
 purchasing = Table(
     "purchasing",

@@ -12,16 +12,15 @@ from broker.catalog.zones import place_of
 from broker.core.errors import CredentialsRefused, RateLimited
 from broker.core.observations import Look, Source
 from broker.core.offers import Offer, Reading
-from broker.db import leases, observations, offers, purchasing
+from broker.db import leases, observations, offers
 from broker.db.engine import reading
 from broker.providers.base import Provider
-from broker.reconcile import belief, polling
+from broker.reconcile import belief, breakers, polling
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 
 log = logging.getLogger("broker.offers")
 
-_REFUSED_PAUSE = timedelta(minutes=10)
 # A reading that changes nothing is written down this often: it says that what was seen before was still so.
 _STILL_SO = timedelta(minutes=5)
 # A market of strangers has no end of odd places; a log of them has.
@@ -69,9 +68,8 @@ class Refresh:
         try:
             found = provider.offers()
         except CredentialsRefused as exc:
-            log.error("provider=%s refuses our credential: %s", provider.name, exc)
             with world.engine.begin() as db:
-                purchasing.suspend(db, provider.name, world.clock() + _REFUSED_PAUSE, f"credential refused: {exc}")
+                breakers.credential_refused(db, provider.name, exc, world.clock())
             return
         except RateLimited as exc:
             watched.not_before = world.clock() + timedelta(seconds=exc.retry_after)
@@ -127,9 +125,7 @@ class Refresh:
             if _worth_writing(last, replace(taken, changes=len(changed)), bool(doubted)):
                 observations.append_look(db, replace(taken, changes=len(changed)))
                 watched.looks = 0
-            refused = purchasing.suspended(db, now).get(name, "").startswith("credential refused")
-            if refused:
-                purchasing.unsuspend(db, name)
+            refused = breakers.credential_taken(db, name, now)
         come = any(one.available for one in changed)
         return refused or come
 

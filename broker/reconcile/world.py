@@ -41,6 +41,8 @@ class Site:
     dead_man: timedelta
     cpu_arch: str
     """What the node bundle was built for."""
+    image: str
+    """The node bundle's id: machines that do not become nodes with it are counted together."""
     lease_logs: Path
     jobs_folder: Path
 
@@ -50,6 +52,7 @@ class Happening(StrEnum):
 
     ORPHAN_ENDED = "orphan_ended"
     NODE_UNBACKED = "node_unbacked"
+    RESIDUE_REMOVED = "residue_removed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from broker.core.demand import Limits, Request, Shape, Wishes
 from broker.core.errors import BrokerError
 from broker.core.observations import Look
 from broker.core.offers import Offer
-from broker.db import boots, observations, offers, purchasing
+from broker.db import blocks, boots, observations, offers
 from broker.db.boots import BootTimes
 from broker.db.engine import reading
 from broker.placement.chances import Chance
@@ -69,7 +69,7 @@ class OffersView:
 
 
 class Market:
-    """What is for sale. `trusted`, `limits`, `cpu_arch`: what the planner goes by."""
+    """What is for sale. `trusted`, `limits`, `cpu_arch`, `image`: what the planner goes by."""
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class Market:
         trusted: frozenset[str],
         limits: Limits,
         cpu_arch: str,
+        image: str,
         forecast: Forecast,
     ) -> None:
         self._engine = engine
@@ -90,6 +91,7 @@ class Market:
         self._trusted = trusted
         self._limits = limits
         self._cpu_arch = cpu_arch
+        self._image = image
         self._forecast = forecast
 
     def look(self, question: Question) -> OffersView:
@@ -101,7 +103,7 @@ class Market:
             known = offers.current(db, gpu.name if gpu else None)
             took = boots.times(db)
             looks = [observations.last_look(db, name, believed=False) for name in self._providers]
-            suspended = frozenset(purchasing.suspended(db, now))
+            standing = blocks.view(db, now, self._image)
         model = self._forecast.model
         asked = [offer for offer in known if _is_asked_for(offer, question, gpu)]
         unfit: dict[str, str] = {}
@@ -109,7 +111,7 @@ class Market:
             shown = asked
         else:
             request = Request(shape=shape, wishes=Wishes(), cpu_arch=self._cpu_arch)
-            ranked = plan(request, asked, self._limits, self._trusted, suspended)
+            ranked = plan(request, asked, self._limits, self._trusted, standing)
             shown = [*ranked.offers, *(rejection.offer for rejection in ranked.rejections)]
             unfit = {rejection.offer.id: rejection.reason for rejection in ranked.rejections}
         lines = []

@@ -12,9 +12,10 @@ from broker.core.demand import Wishes
 from broker.core.errors import BrokerError, NotFound
 from broker.core.leases import LIVING, Lease, LeaseState
 from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
-from broker.db import jobs, leases, purchasing, steps, usage
+from broker.db import blocks, jobs, leases, purchasing, steps, usage
 from broker.db.engine import reading
 from broker.services import purchases
+from broker.services.credentials import Credentials
 from broker.services.market import Market, OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
 from broker.services.why import explain_job, explain_node
@@ -36,11 +37,13 @@ class Operations:
         road: str,
         addresses: Mapping[str, IPv4Address],
         granularity: Mapping[str, timedelta],
+        image: str,
         lease_logs: Path,
         ssh: Callable[[Lease], tuple[int, str, Path]],
         health: Callable[[], dict[str, tuple[datetime | None, str | None]]],
         nudge: Callable[[], None],
         market: Market,
+        credentials: Credentials,
     ) -> None:
         self._engine = engine
         self._slurm = slurm
@@ -50,11 +53,14 @@ class Operations:
         self._road = road
         self._addresses = addresses
         self._granularity = granularity
+        self._image = image
         self._lease_logs = lease_logs
         self._ssh = ssh
         self._health = health
         self._nudge = nudge
         self._market = market
+        self.credentials = credentials
+        """What may be asked of and done to each credential."""
 
     def offers(self, question: Question) -> OffersView:
         """What was on sale at the last readings. BrokerError: a GPU or a shape nobody knows."""
@@ -123,7 +129,7 @@ class Operations:
     def status(self) -> Status:
         """The daemon at a glance."""
         with reading(self._engine) as db:
-            suspended = purchasing.suspended(db, self._clock())
+            suspended = blocks.view(db, self._clock(), self._image).closed_credentials()
             return Status(
                 version=self._version,
                 cluster=self._cluster,

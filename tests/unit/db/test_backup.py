@@ -6,11 +6,12 @@ import pytest
 from factories import NOON, a_lease, an_offer
 from sqlalchemy import MetaData, inspect
 
+from broker.core.blocks import Cause, Failure
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
 from broker.core.observations import Look, Observation, Source
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import jobs, leases, observations, offers, purchasing, steps, usage
+from broker.db import blocks, jobs, leases, looks, observations, offers, purchasing, residue, steps, usage
 from broker.db.backup import HISTORY, dump, load, read
 from broker.db.engine import connect, current_revision, known_revisions, migrate, open_ledger, reading
 from broker.db.folding import Retention, fold
@@ -47,7 +48,9 @@ def filled(engine):
                 provider="lambda-a", at=NOON, polls=1, rows=2, changes=2, believed=True, note=None, left_out={"odd": 1}
             ),
         )
-        purchasing.suspend(db, "lambda-b", NOON, "quota")
+        blocks.fail(db, Failure(cause=Cause.QUOTA, provider="lambda-b", subject="H100", reason="full"), NOON)
+        looks.record(db, looks.Look(provider="lambda-a", at=NOON, error=None, seconds=0.25))
+        residue.found(db, residue.Left(provider="vast-a", kind="disk", thing="d-1", label=lease.label, said="s"), NOON)
         purchasing.set_paused(db, "maintenance", "root")
     return lease
 

@@ -7,7 +7,7 @@ from factories import NOON, Clock, a_shape, an_offer
 from broker.core.demand import Limits
 from broker.core.errors import BrokerError
 from broker.core.observations import Look
-from broker.db import observations, offers, purchasing
+from broker.db import blocks, observations, offers
 from broker.services.forecast import Forecast
 from broker.services.market import Market, Order, Question
 
@@ -35,6 +35,7 @@ def market(engine):
         trusted=frozenset({"lambda-a"}),
         limits=Limits(),
         cpu_arch="x86_64",
+        image="",
         forecast=Forecast(),
     )
 
@@ -74,11 +75,12 @@ def test_for_a_shape_the_offers_come_as_the_daemon_would_buy_them_and_the_rest_w
     ]
 
 
-def test_a_suspended_credential_is_no_offer_for_a_shape(market, engine):
+def test_a_paused_credential_is_no_offer_for_a_shape(market, engine):
     with engine.begin() as db:
-        purchasing.suspend(db, "lambda-a", NOON + timedelta(hours=1), "quota")
+        blocks.pause(db, "lambda-a", "the bill is checked", "root", NOON)
     assert {line.unfit for line in market.look(Question(shape="h100", provider="lambda")).lines} == {
-        "credential suspended",
+        "sold out",
+        "lambda-a is paused by root: the bill is checked",
     }
 
 
