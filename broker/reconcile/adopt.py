@@ -196,6 +196,7 @@ def _as_bought(
             for offer in on_sale
             if (offer.provider, offer.instance_type, offer.zone)
             == (provider.name, instance.instance_type, instance.zone)
+            and instance.capacity_type in {None, offer.capacity_type}
         ),
         None,
     )

@@ -76,7 +76,10 @@ class VastRig:
         self.cloud = a_market(self._seconds, **changes)
         self._loopback.app = vast_api(self.cloud, sleep=late)
 
-    def _adapter(self, key, url):
+    def adapter(self, **changes):
+        return self._adapter(KEY, self._loopback.url, **changes)
+
+    def _adapter(self, key, url, **changes):
         timeout = httpx.Timeout(10, read=LATE_SECONDS)
         http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=timeout)
         self._clients.append(http)
@@ -85,9 +88,8 @@ class VastRig:
             http,
             lambda: datetime.fromtimestamp(self._seconds(), UTC),
             image=IMAGE,
-            pace=Pace(calls=0, creates=0),
-            sleep=lambda seconds: None,
             ticks=self._seconds,
+            **{"pace": Pace(calls=0, creates=0), "sleep": lambda seconds: None, **changes},
         )
 
 
@@ -184,6 +186,19 @@ class TestVast(WireContract):
         offer = available(rig)[0]
         rig.pass_seconds(3600)
         assert rig.provider.create(spec(rig, offer=offer)).machine == offer.machine
+
+    def test_who_keeps_to_the_published_limits_is_never_refused(self, rig):
+        rig.use(limits="published")
+        patient = rig.adapter(pace=Pace(), sleep=rig.pass_seconds)
+        offers = list({offer.machine: offer for offer in patient.offers().offers}.values())[:3]
+        for number, offer in enumerate(offers):
+            while not patient.reserve_create():
+                rig.pass_seconds(patient.create_wait_seconds())
+            made = patient.create(spec(rig, offer=offer, label=f"{LABEL}{number}"))
+            assert patient.instance(made.id).label == f"{LABEL}{number}"
+        for instance in patient.instances():
+            patient.delete(instance.id)
+        assert (len(offers), patient.instances(), len(rig.cloud.bill())) == (3, [], 3)
 
     @pytest.mark.parametrize("instance_id", ["", "x", "-1", "1/2", "7?api_key=1", "٣"])
     def test_what_is_no_number_is_no_contract(self, rig, instance_id):
