@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from broker.cli.output import grid, json_option, live, print_json, say, table
+from broker.cli.output import columns, grid, json_option, live, print_json, say, table
 from broker.cli.socket_path import client
 from broker.cli.words import age, price
 
@@ -80,7 +80,7 @@ def offers(
         return
     shown = _shown(document, include_all)
     if shown:
-        table(*_table(shown), right=_RIGHT | {_price_heading(shown)})
+        table(*_table(shown), right=_RIGHT | {_price_heading(shown)}, gap=_gap())
     for line in _summary(document, asked, include_all):
         say(line)
 
@@ -92,7 +92,7 @@ def _watch(ask: Any, asked: dict[str, str | None], include_all: bool) -> None:
                 document = ask()
                 shown = _shown(document, include_all)
                 below = "\n".join(_summary(document, asked, include_all))
-                draw(grid(*_table(shown), right=_RIGHT | {_price_heading(shown)}) if shown else None, below)
+                draw(grid(*_table(shown), right=_RIGHT | {_price_heading(shown)}, gap=_gap()) if shown else None, below)
                 time.sleep(_WATCHED_EVERY_S)
     except KeyboardInterrupt:
         return
@@ -100,6 +100,11 @@ def _watch(ask: Any, asked: dict[str, str | None], include_all: bool) -> None:
 
 def _shown(document: dict[str, Any], include_all: bool) -> list[dict[str, Any]]:
     return [offer for offer in document["offers"] if include_all or (offer["available"] and offer["unfit"] is None)]
+
+
+def _gap() -> int:
+    """A narrow terminal has room for words or for air."""
+    return 2 if columns(100) == 100 else 1
 
 
 def _price_heading(shown: list[dict[str, Any]]) -> str:
@@ -113,7 +118,7 @@ def _table(shown: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str
         (
             offer["provider"],
             offer["zone"],
-            offer["instance_type"] + _why_not(offer),
+            offer["instance_type"] + _market(offer) + _why_not(offer),
             _gpu(offer),
             f"{offer['hardware']['cpus']}/{offer['hardware']['memory_gib']}",
             price(offer["price_per_hour"]) + ("" if offer["currency"] == currency else f" {offer['currency']}"),
@@ -169,6 +174,10 @@ def _counted(known: list[dict[str, Any]]) -> list[tuple[str, int]]:
 def _why_not(offer: dict[str, Any]) -> str:
     reason = offer["unfit"] or (None if offer["available"] else "sold out")
     return f" ({reason})" if reason else ""
+
+
+def _market(offer: dict[str, Any]) -> str:
+    return "" if offer["capacity_type"] == "on_demand" else f" {offer['capacity_type']}"
 
 
 def _gpu(offer: dict[str, Any]) -> str:

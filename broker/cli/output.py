@@ -53,9 +53,13 @@ def table(
     rows: Iterable[Sequence[str]],
     right: frozenset[str] = frozenset(),
     styles: Mapping[str, str] | None = None,
+    gap: int = 2,
 ) -> None:
-    """Columns named in `right` are set flush right. Cells that do not fit are wrapped, never cut. `styles`: cell → style."""
-    _console().print(grid(headings, rows, right, styles))
+    """Columns named in `right` are set flush right, `gap` blanks apart; `styles`: cell → style.
+
+    Cells that do not fit are wrapped, never cut.
+    """
+    _console().print(grid(headings, rows, right, styles, gap))
 
 
 def grid(
@@ -63,12 +67,13 @@ def grid(
     rows: Iterable[Sequence[str]],
     right: frozenset[str] = frozenset(),
     styles: Mapping[str, str] | None = None,
+    gap: int = 2,
 ) -> "Table":
     """What `table` prints."""
     from rich.table import Table  # noqa: PLC0415  # 0.04 s that `broker why` need not pay
     from rich.text import Text  # noqa: PLC0415
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:

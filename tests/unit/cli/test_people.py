@@ -12,6 +12,7 @@ from broker.cli.words import amounts, price, printable, span
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
 from broker.core.observations import Look
+from broker.core.offers import CapacityType
 from broker.core.usage import CostBounds
 from broker.services.views import Why, WhyLine
 
@@ -262,3 +263,15 @@ def test_a_span_is_said_in_its_largest_unit(seconds, words):
 
 def test_ordinary_text_is_left_alone():
     assert printable("h100-1 für 2,49 €\n\tok") == "h100-1 für 2,49 €\n\tok"
+
+
+def test_spot_offers_are_told_apart_and_prices_have_four_decimals_at_most(daemon, broker):
+    daemon.offered = [
+        an_offer(instance_type="m1", capacity_type=CapacityType.SPOT, price_per_hour=Decimal("1.2345678")),
+        an_offer(instance_type="m1", price_per_hour=Decimal("2.5")),
+    ]
+
+    first, second = broker("offers").out.splitlines()[1:3]
+
+    assert "m1 spot" in first and " 1.2346 " in first
+    assert "m1 " in second and " 2.50 " in second
