@@ -24,7 +24,7 @@ from broker.metrics.metrics import CONTENT_TYPE, Metrics
 from broker.metrics.tail import Tail
 from broker.privileged.client import AsUserDomain, NetDomain, PrivilegedClient
 from broker.providers.base import Provider
-from broker.providers.http import Hear
+from broker.providers.http import Exchange, Hear, Wait
 from broker.providers.registry import make_providers
 from broker.providers.vast_webhook import VastWebhook
 from broker.provisioning.base import OpenShell
@@ -39,21 +39,28 @@ from broker.reconcile import (
     exports,
     hand_back,
     join,
+    keep_history,
     launch,
     lost,
     overlay,
-    refresh_offers,
+    probe,
     release,
     renew,
 )
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
 from broker.reconcile.read_signals import ReadSignals
+from broker.reconcile.refresh_offers import Refresh
+from broker.reconcile.residue import Residues
 from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
+from broker.reconcile.trial import Trials
 from broker.reconcile.unattended import Unattended
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
+from broker.services.clocks import Clocks
+from broker.services.credentials import Credentials
+from broker.services.market import Market
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
 from broker.signals.registry import make_signals
@@ -115,7 +122,13 @@ def build(
     prepare(engine)
     _refuse_lost_ledger(engine, state / "leases")
     metrics = Metrics(__version__)
-    outside = outside or outside_of(settings, clock, metrics.hear)
+    clocks = Clocks(clock)
+
+    def hear(heard: Exchange | Wait) -> None:
+        metrics.hear(heard)
+        clocks.hear(heard)
+
+    outside = outside or outside_of(settings, clock, hear)
     providers = {name: metrics.counting(adapter) for name, adapter in outside.providers.items()}
     driver: Driver | None = None
 
@@ -142,9 +155,12 @@ def build(
         clock,
         metrics.intent,
     )
-    tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
+    tail = metrics.follow(
+        engine=engine, credentials=frozenset(providers), image=site.image, jobs_folder=site.jobs_folder, clock=clock
+    )
     lost_after = timedelta(seconds=settings.node.lost_after_s)
-    activities = _activities(world, intents, living, tail, owner, lost_after)
+    trials = Trials(world)
+    activities = _activities(world, intents, living, tail, owner, lost_after, trials)
     if settings.signals:
         signals = ReadSignals(make_signals(settings.signals, state / "signals", clock))
         # The sources' own refresh periods say when they are really asked.
@@ -159,6 +175,7 @@ def build(
         road=outside.road,
         addresses=site.addresses,
         granularity={name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()},
+        image=site.image,
         lease_logs=site.lease_logs,
         ssh=lambda lease: (
             lease.ssh_port or site.ssh_port.get(lease.provider or "", 22),
@@ -167,6 +184,31 @@ def build(
         ),
         health=driver.health,
         nudge=nudge,
+        market=Market(
+            engine=engine,
+            clock=clock,
+            shapes=site.shapes,
+            providers=frozenset(providers),
+            trusted=site.trusted,
+            limits=site.limits,
+            cpu_arch=site.cpu_arch,
+            image=site.image,
+            forecast=world.forecast,
+        ),
+        credentials=Credentials(
+            engine=engine,
+            clock=clock,
+            cluster=site.cluster,
+            image=site.image,
+            shapes=site.shapes,
+            limits=site.limits,
+            cpu_arch=site.cpu_arch,
+            providers=providers,
+            settings=settings.providers,
+            clocks=clocks,
+            begin_trial=trials.start,
+            nudge=nudge,
+        ),
     )
     return App(
         api=create_app(
@@ -228,6 +270,7 @@ def make_world(settings: Settings, engine: Engine, outside: Outside, clock: Call
         ssh_public_key=public_key,
         dead_man=timedelta(seconds=settings.node.dead_man_s),
         cpu_arch=bundle.arch,
+        image=bundle.id,
         lease_logs=state / "leases",
         jobs_folder=spool / "jobs",
     )
@@ -266,10 +309,12 @@ def _refuse_lost_ledger(engine: Engine, logs: Path) -> None:
 
 
 def _activities(
-    world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta
+    world: World, intents: Intents, living: Living, tail: Tail, owner: Owner, lost_after: timedelta, trials: Trials
 ) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
+    refresh = Refresh(world)
     sweep = Sweep(world, grace=timedelta(seconds=60))
+    residues = Residues(world, grace=timedelta(minutes=10))
     watch = Watch(world, lost_after)
     unattended = Unattended(world)
     renewed_s = world.site.dead_man.total_seconds() / 3
@@ -299,11 +344,15 @@ def _activities(
         Activity(name="unattended", interval_seconds=4.0, find=unattended.find, nudged=False),
         Activity(name="hand_back", interval_seconds=1.0, find=lambda: hand_back.find(world)),
         Activity(name="release", interval_seconds=1.0, find=lambda: release.find(world)),
+        Activity(name="trial", interval_seconds=1.0, find=trials.find),
+        Activity(name="probe", interval_seconds=60.0, find=lambda: probe.find(world), nudged=False),
         Activity(name="living", interval_seconds=min(30.0, renewed_s), find=living.find, nudged=False),
         Activity(name="renew", interval_seconds=renewed_s, find=lambda: renew.find(world), nudged=False),
         Activity(name="exports", interval_seconds=10.0, find=lambda: exports.find(world), nudged=False),
         Activity(name="overlay", interval_seconds=10.0, find=lambda: overlay.find(world), nudged=False),
-        Activity(name="refresh_offers", interval_seconds=30.0, find=lambda: refresh_offers.find(world), nudged=False),
+        # A look at whose turn it is; how often each credential is read stands in `polling.py`.
+        Activity(name="refresh_offers", interval_seconds=5.0, find=refresh.find, nudged=False),
+        Activity(name="history", interval_seconds=3600.0, find=lambda: keep_history.find(world), nudged=False),
         # Nobody may ever scrape: then the history still has to be read in small pieces.
         Activity(name="count", interval_seconds=30.0, find=count_events, nudged=False),
         Activity(
@@ -315,6 +364,7 @@ def _activities(
         ),
         Activity(name="rerun", interval_seconds=1.0, find=lambda: lost.find(world)),
         # A notice that a machine is taken away comes by this listing, and may be given half a minute before.
+        Activity(name="residue", interval_seconds=300.0, find=residues.find, nudged=False),
         Activity(name="sweep", interval_seconds=15.0, find=sweep.find, nudged=False),
     ]
 

@@ -9,7 +9,7 @@ from broker.api import problems
 from broker.api.bodies import BoundedBodies
 from broker.api.idempotency import Answers
 from broker.api.operations import Operations
-from broker.api.routes import leases, metrics, nodes, offers, status, webhooks, why
+from broker.api.routes import leases, metrics, nodes, offers, providers, status, webhooks, why
 
 PREFIX = "/api/v1"
 
@@ -33,7 +33,7 @@ def create_app(
     app.state.answers = Answers()
     app.state.exposition = exposition
     app.state.webhooks = dict(receivers or {})
-    for module in (status, offers, leases, why, nodes, webhooks):
+    for module in (status, offers, leases, why, nodes, providers, webhooks):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.add_middleware(BoundedBodies)

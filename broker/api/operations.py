@@ -1,11 +1,38 @@
 """What the API needs of the services."""
 
+from decimal import Decimal
 from typing import Literal, Protocol
 
+from broker.core.demand import Shape
 from broker.core.offers import Offer
+from broker.services.credentials import CredentialLine, CredentialView, TestView
+from broker.services.market import OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, Why
 
 LogName = Literal["boot", "console"]
+
+
+class Credentials(Protocol):
+    """As `Operations`. NotFound: the configuration has no such credential."""
+
+    def lines(self) -> list[CredentialLine]: ...
+
+    def view(self, name: str) -> CredentialView: ...
+
+    def test(self, name: str) -> TestView:
+        """Calls the provider, and buys nothing."""
+
+    def quote(self, name: str, max_price: Decimal, gpu: str | None) -> tuple[Offer, Shape]:
+        """Refused: nothing is to be had at that price an hour."""
+
+    def buy_for_test(self, name: str, offer_id: str, max_price: Decimal, actor: str) -> str:
+        """The id of the lease. Refused: no more on sale, dearer, or a limit would be passed."""
+
+    def pause(self, name: str, reason: str, actor: str) -> CredentialLine:
+        """Repeating it only renews the reason."""
+
+    def resume(self, name: str, actor: str) -> CredentialLine:
+        """Repeating it changes nothing."""
 
 
 class Operations(Protocol):
@@ -14,8 +41,8 @@ class Operations(Protocol):
     `actor` is the Unix user who asked; it goes into the history.
     """
 
-    def offers(self, gpu: str | None) -> list[Offer]:
-        """What was offered at the last reading, sold-out types included. NotFound: no such GPU model."""
+    def offers(self, question: Question) -> OffersView:
+        """What was on sale at the last readings, in the order asked for."""
 
     def leases(self, include_released: bool, node: str | None) -> list[LeaseLine]:
         """Living leases, or all of them; of one node or of every node."""
@@ -39,6 +66,9 @@ class Operations(Protocol):
         """Buy again. Repeating it changes nothing."""
 
     def status(self) -> Status: ...
+
+    @property
+    def credentials(self) -> Credentials: ...
 
     def node_access(self, node: str) -> NodeAccess:
         """NotFound: no machine with an address stands behind the node now."""

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
+from broker.catalog.zones import Confidence
 from broker.core.leases import LeaseEvent, LeaseState
-from broker.core.offers import CapacityType, Offer
+from broker.core.offers import CapacityType
 from broker.core.usage import CostBounds, UsageEvent, UsageKind
+from broker.services.market import OfferLine, OffersView
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, Why
 
 
@@ -74,10 +76,61 @@ class OfferPart(Part):
     until: Time | None
     egress_per_gb: Money | None
     ingress_per_gb: Money | None
+    p_success: float = Field(description="How likely a purchase now is to be answered with a machine.")
+    p_reason: str
+    half_life_s: float = Field(description="After so long, half of such offers can no longer be had.")
+    score: float = Field(description="By which the planner ranks: price * (1 + (1 - p) / p / 60).")
+    unfit: str | None = Field(description="Why it is not for the shape asked for; null: it is, or none was asked for.")
+    gpu: "GpuPart | None"
+    boot: "BootPart | None" = Field(description="From purchase to slurmd, learned; null: too few boots.")
+    energy: "EnergyPart | None" = Field(description="Of the whole machine, without cooling; null: not known.")
+    location: "LocationPart | None" = Field(description="null: not known.")
+
+
+class GpuPart(Part):
+    """The board as far as the provider tells; `odd_memory`: none was ever sold with so much."""
+
+    form: str | None
+    memory_gb: int | None
+    power_w: int
+    odd_memory: bool
+
+
+class BootPart(Part):
+    p50_s: float
+    p95_s: float
+    boots: int
+
+
+class EnergyPart(Part):
+    load_w: int
+    idle_w: int
+    confidence: Confidence
+
+
+class LocationPart(Part):
+    """`grid_zone`: Electricity Maps' key of the grid that feeds the place; null: not known."""
+
+    place: str | None
+    country: str | None
+    grid_zone: str | None
+    confidence: Confidence
+
+
+class LookPart(Part):
+    """A credential's newest reading. One that is not believed changed nothing, and `note` says why."""
+
+    provider: str
+    at: Time
+    rows: int
+    believed: bool
+    note: str | None
+    left_out: dict[str, int]
 
 
 class OffersDocument(Document):
     offers: list[OfferPart]
+    readings: list[LookPart]
 
 
 class CostPart(Part):
@@ -215,8 +268,10 @@ class NodeAccessDocument(Document):
     key_file: str
 
 
-def offers_document(offers: list[Offer]) -> OffersDocument:
-    return OffersDocument(offers=[OfferPart.model_validate(offer) for offer in offers])
+def offers_document(view: OffersView) -> OffersDocument:
+    return OffersDocument(
+        offers=[_offer(line) for line in view.lines], readings=[LookPart.model_validate(look) for look in view.looks]
+    )
 
 
 def lease_summary(line: LeaseLine) -> LeaseSummary:
@@ -261,6 +316,30 @@ def status_document(status: Status) -> StatusDocument:
 
 def node_access_document(access: NodeAccess) -> NodeAccessDocument:
     return NodeAccessDocument.model_validate(access)
+
+
+def _offer(line: OfferLine) -> OfferPart:
+    boot = line.boot
+    of_offer = {name: getattr(line.offer, name) for name in OfferPart.model_fields if hasattr(line.offer, name)}
+    return OfferPart.model_validate(
+        {
+            **of_offer,
+            "p_success": round(line.chance.p, 3),
+            "p_reason": line.chance.reason(),
+            "half_life_s": round(line.chance.half_life_s),
+            "score": round(line.score, 4),
+            "unfit": line.unfit,
+            "gpu": line.gpu,
+            "boot": boot and BootPart(p50_s=boot.p50.total_seconds(), p95_s=boot.p95.total_seconds(), boots=boot.boots),
+            "energy": line.energy,
+            "location": LocationPart(
+                place=line.location.place,
+                country=line.location.country,
+                grid_zone=line.location.zone,
+                confidence=line.location.confidence,
+            ),
+        }
+    )
 
 
 def _cost(cost: CostBounds | None) -> CostPart | None:

@@ -38,6 +38,11 @@ class Location:
     note: str | None = None
     source: str = ""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the region stands in the table."""
+        return self.source != ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Zones:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "why": Lazy(target="broker.cli.why:why", help="What happened to a job or node, and what is awaited."),
     "lease": Lazy(target="broker.cli.lease:lease", help="The purchases: list, show, release, log."),
     "node": Lazy(target="broker.cli.node:node", help="Rented nodes: a shell on one."),
+    "provider": Lazy(target="broker.cli.provider:provider", help="The credentials: list, show, test, pause, resume."),
     "pause": Lazy(target="broker.cli.buying:pause", help="Stop all buying; running machines are kept."),
     "resume": Lazy(target="broker.cli.buying:resume", help="Buy again."),
     "ledger": Lazy(target="broker.cli.ledger:ledger", help="The ledger as a whole: back it up, bring it back."),

@@ -4,12 +4,17 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from broker.cli.words import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 
@@ -43,24 +48,64 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
         say(value, indent=f"{name:<{width}}", hanging=" " * width)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()) -> None:
-    """Columns named in `right` are set flush right. Cells that do not fit are wrapped, never cut."""
-    from rich.console import Console  # noqa: PLC0415  # 0.04 s that `broker why` need not pay
-    from rich.table import Table  # noqa: PLC0415
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: frozenset[str] = frozenset(),
+    styles: Mapping[str, str] | None = None,
+    gap: int = 2,
+) -> None:
+    """Columns named in `right` are set flush right, `gap` blanks apart; `styles`: cell → style.
+
+    Cells that do not fit are wrapped, never cut.
+    """
+    _console().print(grid(headings, rows, right, styles, gap))
+
+
+def grid(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: frozenset[str] = frozenset(),
+    styles: Mapping[str, str] | None = None,
+    gap: int = 2,
+) -> "Table":
+    """What `table` prints."""
+    from rich.table import Table  # noqa: PLC0415  # 0.04 s that `broker why` need not pay
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(file=sys.stdout, width=columns(), highlight=False)
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for heading in headings:
-        grid.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(grid)
+        made.add_row(*(Text(printable(cell), style=(styles or {}).get(cell, "")) for cell in row))
+    return made
 
 
-def columns() -> int:
-    """80, or less on a narrower terminal: lines longer than that are hard to read and to paste."""
+@contextmanager
+def live() -> "Iterator[Callable[[Table | None, str], None]]":
+    """Yields what draws a table, or none, and text below it, over what it drew before."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(console=_console(), auto_refresh=False, vertical_overflow="crop") as screen:
+
+        def draw(drawn: "Table | None", below: str) -> None:
+            parts: list[Table | Text] = [] if drawn is None else [drawn]
+            screen.update(Group(*parts, Text(printable(below))), refresh=True)
+
+        yield draw
+
+
+def _console() -> "Console":
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(file=sys.stdout, width=columns(100), highlight=False)
+
+
+def columns(most: int = 80) -> int:
+    """80, or less on a narrower terminal: lines longer than that are hard to read and to paste. Tables may have more."""
     try:
-        return min(80, max(40, os.get_terminal_size(sys.stdout.fileno()).columns))
+        return min(most, max(40, os.get_terminal_size(sys.stdout.fileno()).columns))
     except (OSError, ValueError):
         return 80

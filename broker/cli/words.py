@@ -43,10 +43,13 @@ def span(seconds: float) -> str:
 
 
 def price(amount: str | None) -> str:
-    """A price an hour, with the decimals it was quoted with but at least two."""
+    """A price an hour, with the decimals it was quoted with: two at least, four at most."""
     if amount is None:
         return "-"
-    quoted = Decimal(amount).normalize()
+    quoted = Decimal(amount)
+    if quoted.as_tuple().exponent not in range(-4, 1):
+        quoted = quoted.quantize(Decimal("0.0001"))
+    quoted = quoted.normalize()
     exponent = quoted.as_tuple().exponent
     return f"{quoted:f}" if isinstance(exponent, int) and exponent < -2 else f"{quoted:.2f}"
 

@@ -316,6 +316,7 @@ def _providers(
             problems.append(Problem(where=where, text="a credential's name has at most 32 of a-z, 0-9 and -"))
         else:
             providers[name] = read_provider(name, Section(where, table, problems), environ, kinds)
+    _refuse_one_key_twice(providers, problems)
     return providers
 
 
@@ -333,3 +334,18 @@ def _signals(value: object, environ: Mapping[str, str] | None, problems: list[Pr
         else:
             found.append(read_signal(name, Section(where, table, problems), environ))
     return tuple(found)
+
+
+def _refuse_one_key_twice(providers: Mapping[str, ProviderSettings], problems: list[Problem]) -> None:
+    """A provider counts the calls of a key, and we those of a section: two of one key would go over its limit together."""
+    first: dict[tuple[str, str | None, str], str] = {}
+    for name, settings in providers.items():
+        key = (settings.kind, settings.base_url, settings.api_key.reveal())
+        if key[2] and key in first:
+            problems.append(
+                Problem(
+                    where=f"provider.{name}",
+                    text=f"has the same API key as provider.{first[key]}; keep one (`regions` says where it buys)",
+                )
+            )
+        first.setdefault(key, name)

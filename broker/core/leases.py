@@ -113,7 +113,9 @@ def label_for(cluster: str, lease_id: str, epoch: int) -> str:
 def lease_of_label(cluster: str, label: str | None) -> str | None:
     """The lease id in `label` when it is one of this cluster's labels, else None: never touch what is not ours."""
     found = _LABEL.match(label or "")
-    return found["lease"] if found and found["cluster"] == cluster else None
+    # Letter by letter: what only looks like a label of ours is somebody else's.
+    exact = found is not None and label == label_for(cluster, found["lease"], int(found["epoch"]))
+    return found["lease"] if found is not None and exact else None
 
 
 def epoch_of_label(label: str | None) -> int:

@@ -2,6 +2,8 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Connection, select
@@ -16,8 +18,17 @@ _ENOUGH = 5
 _LAST_STEP = "slurmd"
 
 
-def p95(db: Connection) -> dict[tuple[str, str], timedelta]:
-    """(credential, instance type) → the 95th percentile (nearest rank) of its latest boots; too few boots: no entry."""
+@dataclass(frozen=True, kw_only=True)
+class BootTimes:
+    """Percentiles (nearest rank) of the latest boots, and how many those were."""
+
+    p50: timedelta
+    p95: timedelta
+    boots: int
+
+
+def times(db: Connection) -> dict[tuple[str, str], BootTimes]:
+    """(credential, instance type) → how long its latest boots took; too few boots: no entry."""
     query = (
         select(leases.c.provider, leases.c.instance_type, usage_events.c.not_after, lease_steps.c.finished_at)
         .join(usage_events, usage_events.c.lease_id == leases.c.id)
@@ -30,5 +41,11 @@ def p95(db: Connection) -> dict[tuple[str, str], timedelta]:
     for row in db.execute(query):
         took[row.provider, row.instance_type].append(row.finished_at - row.not_after)
     return {
-        what: sorted(times)[math.ceil(0.95 * len(times)) - 1] for what, times in took.items() if len(times) >= _ENOUGH
+        what: BootTimes(p50=_rank(sorted(spans), 0.5), p95=_rank(sorted(spans), 0.95), boots=len(spans))
+        for what, spans in took.items()
+        if len(spans) >= _ENOUGH
     }
+
+
+def _rank(ordered: Sequence[timedelta], part: float) -> timedelta:
+    return ordered[math.ceil(part * len(ordered)) - 1]

@@ -8,7 +8,7 @@ Two databases, one set of rules. What makes concurrent work safe on both:
   at READ COMMITTED do the statements after it see what the buyer before committed; at REPEATABLE READ the second buyer
   would fail instead of waiting. A lease that a writing transaction reads is locked by that (`leases.get`, `holding`),
   so that read-then-write is not overtaken half way, as on SQLite. Rows that two workers may write at once (usage,
-  suspended credentials) are written by one statement with ON CONFLICT.
+  blocks) are written by one statement with ON CONFLICT.
 - The database has the last word on what may not be twice: one unfenced lease a node name (a unique partial index), one
   start and one end of each usage (a primary key).
 - `reading` sees one moment: SQLite's WAL gives that by itself, PostgreSQL at REPEATABLE READ.

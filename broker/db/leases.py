@@ -117,6 +117,15 @@ def to_hand_back(db: Connection) -> list[Lease]:
     return [_lease(row) for row in db.execute(query)]
 
 
+def unserved_shapes(db: Connection, since: datetime) -> set[str]:
+    """The shapes of nodes that wait for a machine, or were given up for want of one since then."""
+    waiting = select(leases.c.shape).where(leases.c.state == LeaseState.REQUESTED)
+    given_up = select(leases.c.shape).where(
+        leases.c.state_since >= since, leases.c.state == LeaseState.RELEASED, leases.c.label.is_(None)
+    )
+    return set(db.execute(waiting.union(given_up)).scalars())
+
+
 def holding(db: Connection, node: str) -> Lease | None:
     """The lease that holds the node name now, locked as by `get`."""
     query = _to_write(db, select(leases).where(leases.c.node == node, leases.c.state.in_(list(HOLDS_NODE))))

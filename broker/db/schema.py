@@ -110,6 +110,7 @@ Index(
     postgresql_where=text(f"state IN ({_states(HOLDS_NODE)})"),
 )
 Index("ix_leases_state", leases.c.state)
+Index("ix_leases_state_since", leases.c.state_since)
 Index("ix_leases_request_id", leases.c.request_id)
 Index("ix_leases_job_id", leases.c.job_id)
 Index("ix_leases_node", leases.c.node)
@@ -187,13 +188,59 @@ attended_jobs = Table(
     Column("ended_at", Utc),
 )
 
-credentials = Table(
-    "credentials",
+blocks = Table(
+    "blocks",
     metadata,
     Column("provider", String(64), primary_key=True),
-    Column("suspended_until", Utc, nullable=False),
+    Column("cause", String(16), primary_key=True),
+    Column("subject", String(255), primary_key=True),
     Column("reason", Text, nullable=False),
+    Column("error", Text),
+    Column("since", Utc, nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("until", Utc),
+    Column("strikes", Integer, nullable=False),
+    Column("by", String(64)),
+    Column("trying", ForeignKey("leases.id")),
 )
+"""`core/blocks.py` says what stands here; `trying` is the lease of the attempt that a half-open one let through."""
+
+block_events = Table(
+    "block_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider", String(64), nullable=False, index=True),
+    Column("cause", String(16), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("what", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("error", Text),
+    Column("by", String(64)),
+    Column("at", Utc, nullable=False),
+)
+
+credential_looks = Table(
+    "credential_looks",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("at", Utc, nullable=False),
+    Column("error", Text),
+    Column("seconds", Float, nullable=False),
+)
+"""The last look whether the provider takes the credential."""
+
+residue = Table(
+    "residue",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("thing", String(128), primary_key=True),
+    Column("label", String(63), nullable=False),
+    Column("said", Text, nullable=False),
+    Column("found_at", Utc, nullable=False),
+    Column("removed_at", Utc),
+)
+"""What still cost money with our label and no lease: machines, disks. `removed_at`: the provider says that it is gone."""
 
 purchasing = Table(
     "purchasing",
@@ -205,3 +252,67 @@ purchasing = Table(
     CheckConstraint("id = 1", name="one_row"),
 )
 """One row. `turn` is bumped in each buying transaction, so that two of them cannot both pass the same limit."""
+
+offer_series = Table(
+    "offer_series",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider", String(64), nullable=False, index=True),
+    Column("offer_id", String(255), nullable=False, unique=True),
+    Column("instance_type", String(128), nullable=False),
+    Column("zone", String(128), nullable=False),
+    Column("capacity_type", String(16), nullable=False),
+    Column("accelerator", String(32), index=True),
+    Column("accelerator_count", Integer, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("folded_until", Utc),
+)
+"""An offer as long as there is history of it: its observations name it by a number, not by 60 letters."""
+
+offer_observations = Table(
+    "offer_observations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("series_id", ForeignKey("offer_series.id"), nullable=False),
+    Column("at", Utc, nullable=False, index=True),
+    Column("price_per_hour", Money, nullable=False),
+    Column("available", Boolean, nullable=False),
+    Column("source", String(16), nullable=False),
+    CheckConstraint("source IN ('listing', 'create_refused', 'create_accepted', 'probe')", name="source_known"),
+    Index("ix_offer_observations_series_id_at", "series_id", "at"),
+)
+"""Append-only: what changed, and what came of purchases. Between two rows the readings confirm the first."""
+
+offer_readings = Table(
+    "offer_readings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider", String(64), nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("polls", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("believed", Boolean, nullable=False),
+    Column("note", Text),
+    Column("left_out", JSON, nullable=False),
+    Index("ix_offer_readings_provider_at", "provider", "at"),
+)
+"""Append-only: a reading that changed something, that was not believed, or that says "still so" after a while."""
+
+offer_periods = Table(
+    "offer_periods",
+    metadata,
+    Column("series_id", ForeignKey("offer_series.id"), primary_key=True),
+    Column("hours", Integer, primary_key=True),
+    Column("start", Utc, primary_key=True),
+    Column("price_low", Money, nullable=False),
+    Column("price_high", Money, nullable=False),
+    Column("price_last", Money, nullable=False),
+    Column("available_s", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("bought", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    CheckConstraint("hours IN (1, 24)", name="an_hour_or_a_day"),
+    Index("ix_offer_periods_start", "start"),
+)
+"""What older observations were folded into: an hour, later a day. None: not available in all of it, and unchanged."""

@@ -34,7 +34,9 @@ def checks(
         *slurm_checks,
         *keys.checks(settings, slurm_user, munge),
         *overlay.checks(settings, book.living, now, SLURMCTLD_PORT),
-        *providers.checks(settings, book.living, lambda: book.suspended(now)),
+        *providers.checks(
+            settings, book.living, lambda: book.closed_credentials(now, bundle.id if bundle is not None else "")
+        ),
     ]
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from broker.config import Secret
 from broker.core.errors import BrokerError
 from broker.core.leases import Lease
-from broker.db import leases, purchasing
+from broker.db import blocks, leases
 from broker.db.engine import reading
 from broker.db.look import open_to_read, revisions
 from broker.doctor.findings import Check, Finding, Unseen, fail
@@ -54,9 +54,9 @@ class Ledger:
         """The lease behind a node name now."""
         return self._read(lambda db: leases.holding(db, node))
 
-    def suspended(self, now: datetime) -> dict[str, str]:
-        """Credential → why nothing is bought with it now."""
-        return self._read(lambda db: purchasing.suspended(db, now))
+    def closed_credentials(self, now: datetime, image: str) -> dict[str, str]:
+        """Credential → why nothing is bought with it now, with the node bundle `image`."""
+        return self._read(lambda db: blocks.view(db, now, image).closed_credentials())
 
     def _read(self, question: Callable[[Connection], Answer]) -> Answer:
         def ask(engine: Engine) -> Answer:

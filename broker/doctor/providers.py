@@ -82,7 +82,7 @@ def judge_credential(
         mend = f'trust = "full" in [provider.{wanted.name}], if {whoever} may hold your munge key'
         found.append(warn(name, seen, mend))
     if suspended is not None:
-        mend = f"{_RESTART}, or wait: it is tried again by itself"
+        mend = f"broker provider show {wanted.name}; then: broker provider resume {wanted.name}, or wait"
         found.append(warn(name, f"the daemon buys nothing with it now: {suspended}", mend))
     seen_there = list(instances)
     known = {lease.id for lease in leases}

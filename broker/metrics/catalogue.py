@@ -68,6 +68,12 @@ ORPHANS = Spec(
     labels=("provider",),
     help="Machines with our label that no living lease knew, ended.",
 )
+RESIDUE = Spec(
+    name="broker_residue_removed_total",
+    kind="counter",
+    labels=("provider",),
+    help="What else cost money with our label and no living lease (disks, keys), removed.",
+)
 UNBACKED = Spec(
     name="broker_nodes_unbacked_total",
     kind="counter",
@@ -86,11 +92,35 @@ OFFERS_READ = Spec(
     labels=("provider",),
     help="When the offers were last read.",
 )
+OFFERS_LEFT_OUT = Spec(
+    name="broker_offers_left_out",
+    kind="gauge",
+    labels=("provider", "reason"),
+    help="Rows of the last list that became no offers, by why.",
+)
+OFFERS_DOUBTED = Spec(
+    name="broker_offers_doubted",
+    kind="gauge",
+    labels=("provider",),
+    help="1 while the newest list is not believed, since half of the one before is missing in it.",
+)
 SUSPENDED = Spec(
     name="broker_credential_suspended",
     kind="gauge",
     labels=("provider",),
-    help="1 while nothing is bought with the credential: refused, over its quota, unreachable.",
+    help="1 while nothing at all is bought with the credential: paused, refused, unreachable, in protected mode.",
+)
+BLOCKS = Spec(
+    name="broker_blocks",
+    kind="gauge",
+    labels=("provider", "cause"),
+    help="Blocks that are open now; refused and sales_refused want an operator.",
+)
+LOOKED = Spec(
+    name="broker_credential_looked_timestamp_seconds",
+    kind="gauge",
+    labels=("provider",),
+    help="When the provider last took the credential at our hourly look.",
 )
 PAUSED = Spec(name="broker_buying_paused", kind="gauge", help="1 after `broker pause`.")
 

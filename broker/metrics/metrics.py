@@ -67,6 +67,7 @@ class Metrics:
         self._creates = self._counter(catalogue.CREATES)
         self._adopted = self._counter(catalogue.ADOPTED)
         self._orphans = self._counter(catalogue.ORPHANS)
+        self._residue = self._counter(catalogue.RESIDUE)
         self._unbacked = self._counter(catalogue.UNBACKED)
         self._requests = self._counter(catalogue.REQUESTS)
         self._request_seconds = self._histogram(catalogue.REQUEST_SECONDS)
@@ -77,7 +78,13 @@ class Metrics:
         self._last_success = self._gauge(catalogue.LAST_SUCCESS)
 
     def follow(
-        self, *, engine: Engine, credentials: frozenset[str], jobs_folder: Path, clock: Callable[[], datetime]
+        self,
+        *,
+        engine: Engine,
+        credentials: frozenset[str],
+        image: str,
+        jobs_folder: Path,
+        clock: Callable[[], datetime],
     ) -> Tail:
         """Show the ledger, too. The tail must be read on from time to time: each scrape does it as well."""
         tail = Tail(
@@ -87,7 +94,9 @@ class Metrics:
             adopted=lambda provider: self._adopted.labels(provider).inc(),
         )
         self._read_on = tail.read_on
-        self.registry.register(State(engine=engine, credentials=credentials, jobs_folder=jobs_folder, clock=clock))
+        self.registry.register(
+            State(engine=engine, credentials=credentials, image=image, jobs_folder=jobs_folder, clock=clock)
+        )
         return tail
 
     def text(self) -> bytes:
@@ -120,6 +129,8 @@ class Metrics:
         match what:
             case Happening.ORPHAN_ENDED:
                 self._orphans.labels(provider or "").inc(count)
+            case Happening.RESIDUE_REMOVED:
+                self._residue.labels(provider or "").inc(count)
             case Happening.NODE_UNBACKED:
                 self._unbacked.inc(count)
 

@@ -1,35 +1,54 @@
 """Ranks what could be bought for one node and keeps why the rest fell out."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
+from datetime import datetime
 
+from broker.core.blocks import Blocks, Stop
 from broker.core.demand import Limits, Request
 from broker.core.offers import CapacityType, Offer
 
-SUSPENDED = "credential suspended"
+SOLD_OUT = "sold out"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """An offer left out. `reason` is a class of reasons shared by many offers, so that they can be counted."""
+    """An offer left out. `reason` is a class of reasons shared by many offers, so that they can be counted.
+
+    `stop`: what stands against it for a while; None: it does not fit, or is not on sale.
+    """
 
     offer: Offer
     reason: str
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Usable offers, best first, and a reason for each of the others."""
+    """Usable offers, best first, and a reason for each of the others. `scores`: by which they are ranked."""
 
     offers: tuple[Offer, ...]
+    scores: tuple[float, ...]
     rejections: tuple[Rejection, ...]
 
     def reasons(self) -> list[tuple[str, int]]:
-        """How many offers fell out for which reason, the commonest first."""
+        """How many offers fell out for which reason, the commonest first; with when the first of them is tried again."""
         counted = Counter(rejection.reason for rejection in self.rejections)
-        return sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
+        again: dict[str, datetime] = {}
+        for rejection in self.rejections:
+            until = rejection.stop.until if rejection.stop is not None else None
+            if until is not None:
+                again[rejection.reason] = min(until, again.get(rejection.reason, until))
+        return [
+            (f"{reason} (again from {again[reason]:%H:%M:%S} UTC)" if reason in again else reason, count)
+            for reason, count in sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
+        ]
+
+
+def certain(offer: Offer) -> float:
+    """The chance of a purchase about which nothing is known."""
+    return 1.0
 
 
 def plan(
@@ -37,33 +56,53 @@ def plan(
     offers: Iterable[Offer],
     limits: Limits,
     trusted: frozenset[str],
-    suspended: frozenset[str] = frozenset(),
+    blocks: Blocks | None = None,
+    chance: Callable[[Offer], float] = certain,
 ) -> Plan:
-    """Rank the offers that fit `request` by price; ties go by offer id, so that the same input gives the same plan.
+    """Rank the offers that fit `request` by `score`; ties go by offer id, so that the same input gives the same plan.
 
-    `trusted`: credentials that may hold the cluster's munge key; `suspended`: credentials nothing is bought from now.
+    `trusted`: credentials that may hold the cluster's munge key; `blocks`: what is not bought for a while;
+    `chance`: how likely a purchase is to be answered with a machine, above 0.
     Limits of the whole site (nodes, money per hour) are not looked at here: they are checked with the intent to buy.
     """
-    usable: list[tuple[Decimal, str, Offer]] = []
+    usable: list[tuple[float, str, Offer]] = []
     rejected: list[Rejection] = []
     for seen in offers:
         offer = seen.with_disk(request.shape.disk_gib)
-        reason = _unfit(request, offer, limits, trusted, suspended)
-        if reason:
+        reason = _unfit(request, offer, limits, trusted)
+        stop = blocks.stop(offer) if reason is None and blocks is not None else None
+        if reason is not None:
             rejected.append(Rejection(offer=offer, reason=reason))
+        elif stop is not None:
+            rejected.append(Rejection(offer=offer, reason=stop.words, stop=stop))
         else:
-            usable.append((offer.price_per_hour, offer.id, offer))
+            usable.append((score(offer, chance(offer)), offer.id, offer))
     usable.sort(key=lambda entry: entry[:2])
-    return Plan(offers=tuple(offer for _, _, offer in usable), rejections=tuple(rejected))
+    return Plan(
+        offers=tuple(offer for *_, offer in usable),
+        scores=tuple(points for points, *_ in usable),
+        rejections=tuple(rejected),
+    )
 
 
-def _unfit(
-    request: Request, offer: Offer, limits: Limits, trusted: frozenset[str], suspended: frozenset[str]
-) -> str | None:
+# A refused purchase and the way to the next one take about a minute of a job that is taken to run for an hour. Smaller:
+# the cheapest offer is tried however hopeless. Larger: a likely offer beats a cheap one, which costs money in each hour.
+_ATTEMPT_S, _RUN_S = 60.0, 3600.0
+
+
+def score(offer: Offer, chance: float) -> float:
+    """Price an hour, with the time that failed attempts cost at that price:
+
+    price * (1 + (1 - chance) / chance * 60 s / 3600 s), since (1 - chance) / chance purchases fail before one succeeds.
+    """
+    return float(offer.price_per_hour) * (1 + (1 - chance) / chance * _ATTEMPT_S / _RUN_S)
+
+
+def _unfit(request: Request, offer: Offer, limits: Limits, trusted: frozenset[str]) -> str | None:
     return (
         _wrong_hardware(request, offer)
         or _against_wishes(request, offer)
-        or _against_policy(offer, limits, trusted, suspended)
+        or _against_policy(offer, limits, trusted)
         or _not_now(request, offer)
     )
 
@@ -99,11 +138,9 @@ def _against_wishes(request: Request, offer: Offer) -> str | None:
     return None
 
 
-def _against_policy(offer: Offer, limits: Limits, trusted: frozenset[str], suspended: frozenset[str]) -> str | None:
+def _against_policy(offer: Offer, limits: Limits, trusted: frozenset[str]) -> str | None:
     if offer.provider not in trusted:
         return 'provider not trusted with the cluster\'s key (trust = "none")'
-    if offer.provider in suspended:
-        return SUSPENDED
     ceiling = limits.max_price_per_gpu_hour
     per_gpu = offer.price_per_hour / max(1, offer.hardware.accelerator_count)
     if ceiling is not None and per_gpu > ceiling:
@@ -113,7 +150,7 @@ def _against_policy(offer: Offer, limits: Limits, trusted: frozenset[str], suspe
 
 def _not_now(request: Request, offer: Offer) -> str | None:
     if not offer.available:
-        return "sold out"
+        return SOLD_OUT
     if offer.id in request.excluded_offers:
         return "failed already for this node"
     if offer.until is not None and request.needed_until is not None and offer.until < request.needed_until:

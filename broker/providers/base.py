@@ -1,8 +1,9 @@
 """What an adapter owes. `providers/README.md` says it in prose; `tests/contract/` checks it."""
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from broker.core.offers import Instance, InstanceSpec, Reading
+from broker.core.residue import Residue
 
 
 class Provider(Protocol):
@@ -36,3 +37,19 @@ class Provider(Protocol):
 
     def reserve_create(self) -> bool:
         """Take the right to the next create, if it is free now; each create is preceded by one of these."""
+
+
+class LeavesResidue(Protocol):
+    """Of adapters whose provider charges for more than instances. A second protocol: most do not."""
+
+    def residue(self) -> list[Residue]:
+        """Everything of the credential that costs money and is no instance, ours and others'. As of `Provider.instances`."""
+
+    def remove_residue(self, left: Residue) -> None:
+        """Ask for its end. InstanceNotFound: it is gone. Returning means asked, not gone."""
+
+
+def residue_of(provider: Provider) -> LeavesResidue | None:
+    """The provider's residue, if it leaves any."""
+    # Asked of the object, not of its class: the metrics stand before adapters and pass everything on.
+    return cast(LeavesResidue, provider) if hasattr(provider, "remove_residue") else None

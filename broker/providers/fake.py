@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from broker.core.errors import InstanceNotFound, ProviderError
 from broker.core.offers import Instance, InstanceSpec, InstanceState, Offer, Reading
+from broker.core.residue import Residue
 
 
 class FakeProvider:
@@ -20,6 +21,9 @@ class FakeProvider:
         self.fail_create: list[ProviderError] = []
         self.lose_answers = False
         self.created: list[InstanceSpec] = []
+        self.left: dict[str, Residue] = {}
+        """What is charged beside instances, by id."""
+        self.removed: list[str] = []
         self._offers = offers
         self._deletes_take = deletes_take
         self._deletes: dict[str, int] = {}
@@ -56,6 +60,15 @@ class FakeProvider:
 
     def reserve_create(self) -> bool:
         return True
+
+    def residue(self) -> list[Residue]:
+        return list(self.left.values())
+
+    def remove_residue(self, left: Residue) -> None:
+        if left.id not in self.left:
+            raise InstanceNotFound(f"{self.name}: no {left.kind} {left.id}")
+        self.removed.append(left.id)
+        del self.left[left.id]
 
     def vanish(self, instance_id: str) -> None:
         """The provider takes the machine away without a word."""

@@ -195,6 +195,11 @@ def drain_steps() -> list[Step]:
     return [_step("drain", 120)]
 
 
+def facts_step() -> Step:
+    """What the machine is, for its acceptance. It changes nothing there."""
+    return _step("facts", 90)
+
+
 def console_step() -> Step:
     """The end of every log on the machine, for whoever asks why it failed."""
     return _step("console", 120)

@@ -16,13 +16,15 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from broker.core.demand import Job, Limits, Place, Request, Wishes
+from broker.core.blocks import Blocks, target_of
+from broker.core.demand import Job, Place, Request, Wishes
 from broker.core.errors import BrokerError, StaleLease
 from broker.core.leases import HOLDS_NODE, Lease, LeaseState
 from broker.core.offers import Offer
-from broker.db import boots, leases, offers, purchasing, steps
+from broker.db import blocks, boots, leases, offers, purchasing, steps
 from broker.db.engine import reading
-from broker.placement.planner import SUSPENDED, Plan, plan
+from broker.placement.chances import Model
+from broker.placement.planner import SOLD_OUT, Plan, plan
 from broker.reconcile import refusals
 from broker.reconcile.driver import Task
 from broker.reconcile.join import HOME_STEP
@@ -40,6 +42,8 @@ _GATHER = timedelta(seconds=2)
 # How long a lease that a limit or a pause stops waits for that to pass, before its job is told to come back later.
 _PATIENCE = timedelta(seconds=60)
 _LAST_MOMENT = timedelta(seconds=30)
+# One credential's list is seconds older than another's: at one price, chances that differ no more than that are equal.
+_AS_GOOD = 1.01
 _OVER = frozenset({"CANCELLED", "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"})
 
 
@@ -90,9 +94,9 @@ class _Pass:
     now: datetime
     paused: str | None
     on_sale: list[Offer]
-    suspended: Mapping[str, str]
-    suspended_until: Mapping[str, datetime]
+    blocks: Blocks
     boot_p95: Mapping[tuple[str, str], timedelta]
+    model: Model
     queued: Counter[str]
     """Credential → creates allotted and not sent yet."""
     surplus: list[Lease]
@@ -105,6 +109,9 @@ class _Pass:
     changed: bool = False
     """Something for the other activities to look at."""
 
+    def chance(self, offer: Offer) -> float:
+        return self.model.p(offer, self.now)
+
     def plan(self, party: Party, place: Place | None) -> Plan:
         lease = party.waiting[0]
         left = min(each.deadline for each in party.waiting) - self.now
@@ -116,19 +123,24 @@ class _Pass:
             shape=self.world.site.shapes[lease.shape],
             wishes=_wishes(party.job),
             cpu_arch=self.world.site.cpu_arch,
-            excluded_offers=frozenset(
-                past.offer_id for past in party.tried if past.offer_id and not refusals.only_busy(past)
-            ),
+            # Whose machine failed; what was refused is for the blocks to say.
+            excluded_offers=frozenset(past.offer_id for past in party.tried if past.offer_id and past.instance_id),
             too_slow=slow,
             needed_until=self._needed_until(party, left),
             place=place,
         )
         # A burst of like jobs is planned once.
         wished = party.job.comment if party.job is not None else ""
-        key = (lease.shape, wished, request.excluded_offers, slow, request.needed_until, place)
+        trying = party.job.id if party.job is not None and party.job.id in self.blocks.trying_jobs else None
+        key = (lease.shape, wished, request.excluded_offers, slow, request.needed_until, place, trying)
         if key not in self.plans:
             self.plans[key] = plan(
-                request, self.on_sale, self.world.site.limits, self.world.site.trusted, frozenset(self.suspended)
+                request,
+                self.on_sale,
+                self.world.site.limits,
+                self.world.site.trusted,
+                self.blocks.of_job(trying),
+                self.chance,
             )
         return self.plans[key]
 
@@ -159,9 +171,9 @@ def allot(world: World) -> None:
             now=now,
             paused=purchasing.paused(db),
             on_sale=offers.current(db),
-            suspended=purchasing.suspended(db, now),
-            suspended_until=purchasing.suspended_until(db, now),
-            boot_p95=boots.p95(db),
+            blocks=blocks.view(db, now, world.site.image),
+            boot_p95={what: took.p95 for what, took in boots.times(db).items()},
+            model=world.forecast.model,
             queued=Counter(
                 lease.provider for lease in held if lease.state is LeaseState.REQUESTED and lease.provider is not None
             ),
@@ -210,7 +222,7 @@ def _decide(look: _Pass, party: Party, busy: set[str]) -> Offer | None:
     if look.paused is not None:
         _stopped(look, party, f"buying is paused: {look.paused}")
         return None
-    if not look.on_sale and not look.suspended:
+    if not look.on_sale and not look.blocks.closed_credentials():
         _wait(look, party, "no provider has told its offers yet", now + _LOOK_AGAIN)
         return None
     if _take_over(look, party):
@@ -224,14 +236,15 @@ def _choose(look: _Pass, party: Party) -> Offer | None:
     place = party.place if party.is_group else None
     ranked = look.plan(party, place)
     if not ranked.offers:
-        if soon := _suspended_for_a_moment(ranked, look.suspended_until, min(x.deadline for x in party.waiting)):
-            _wait(look, party, "the credentials that have an offer are left alone for a moment", soon)
+        if soon := _blocked_for_a_moment(ranked, look.now, min(x.deadline for x in party.waiting)):
+            _wait(look, party, *soon)
         elif place is not None:
             _no_room(look, party, place)
         else:
             grouped = "; ".join(f"{count} × {reason}" for reason, count in ranked.reasons()[:4]) or "no offers at all"
             several = f"{len(party.waiting)} × " if party.is_group else ""
-            _end(look, party, f"nothing to buy for {several}{party.waiting[0].shape}: {grouped}", _later(look, party))
+            reason = f"nothing to buy for {several}{party.waiting[0].shape}: {grouped}"
+            _end(look, party, reason, _later(look, party, ranked))
         return None
     offer, wait_seconds = _soonest_of_the_cheapest(look, ranked)
     if wait_seconds > 1.0 and not party.is_group:
@@ -335,14 +348,21 @@ def _write(look: _Pass, chosen: Sequence[tuple[Party, Offer]]) -> None:
     with look.world.engine.begin() as db:
         purchasing.take_turn(db)
         paused = purchasing.paused(db)
+        standing = blocks.current(db)
         bought = [lease for lease in leases.living(db) if lease.offer_id is not None]
         count, rate = len(bought), sum((lease.price_per_hour or Decimal(0) for lease in bought), Decimal(0))
         for party, offer in chosen:
             current = [leases.get(db, lease.id) for lease in party.waiting]
             if any(lease.state is not LeaseState.REQUESTED or lease.offer_id is not None for lease in current):
                 continue  # given up or served meanwhile; what is left of the party is planned anew
+            job_id = party.job.id if party.job is not None else current[0].job_id
+            target = target_of(offer, look.world.site.image)
+            seen = Blocks(standing, look.now, look.world.site.image, job_id)
+            if (stop := seen.stop_at(target)) is not None:
+                _wait(look, party, stop.words, stop.until if stop.soon and stop.until else look.now + _LOOK_AGAIN)
+                continue
             more, cost = count + len(current), rate + offer.price_per_hour * len(current)
-            why = f"buying is paused: {paused}" if paused else _over_limit(limits, more, cost)
+            why = f"buying is paused: {paused}" if paused else refusals.over_limit(limits, more, cost)
             if why is not None:
                 over.append((party, why))
                 continue
@@ -355,6 +375,10 @@ def _write(look: _Pass, chosen: Sequence[tuple[Party, Offer]]) -> None:
                 )
                 _allotted(db, lease, offer, party.job, said, look.now)
                 look.changed = True
+            if tried := seen.to_try(target):
+                # Half open: one attempt, and nobody else's until it is decided.
+                blocks.claim(db, tried, current[0].id, look.now)
+                standing = blocks.current(db)
     for party, why in over:
         _stopped(look, party, why)
 
@@ -377,14 +401,6 @@ def _allotted(db: Connection, lease: Lease, offer: Offer, job: Job | None, said:
         currency=offer.currency,
         not_before=None,
     )
-
-
-def _over_limit(limits: Limits, count: int, rate: Decimal) -> str | None:
-    if limits.max_nodes is not None and count > limits.max_nodes:
-        return f"[limits] max_nodes = {limits.max_nodes} is reached"
-    if limits.max_usd_per_hour is not None and rate > limits.max_usd_per_hour:
-        return f"[limits] max_usd_per_hour = {limits.max_usd_per_hour} would be passed ({rate})"
-    return None
 
 
 def _stopped(look: _Pass, party: Party, reason: str) -> None:
@@ -461,15 +477,26 @@ def _write_ends(look: _Pass) -> None:
         log.warning("nodes=%s %s", hostlist.fold(nodes), reason)
 
 
-def _later(look: _Pass, party: Party) -> datetime:
+def _later(look: _Pass, party: Party, ranked: Plan | None = None) -> datetime:
+    """When Slurm shall try again: never before the first block falls, where only blocks stand against what is on sale."""
     with reading(look.world.engine) as db:
         rounds = refusals.rounds(leases.of_job(db, party.job.id)) if party.job is not None else 0
-    return look.now + refusals.back_off(rounds + 1)
+    again = look.now + refusals.back_off(rounds + 1)
+    rejections = ranked.rejections if ranked is not None else ()
+    ends = [each.stop.until for each in rejections if each.stop is not None and each.stop.until is not None]
+    if not ends or any(each.reason == SOLD_OUT for each in rejections):
+        return again
+    return max(again, min(*ends, look.now + refusals.LAST_BACK_OFF))
 
 
 def _soonest_of_the_cheapest(look: _Pass, ranked: Plan) -> tuple[Offer, float]:
-    """Of equally cheap offers the one whose credential may launch first, and how many seconds that is away."""
-    cheapest = [offer for offer in ranked.offers if offer.price_per_hour == ranked.offers[0].price_per_hour]
+    """Of equally good offers the one whose credential may launch first, and how many seconds that is away."""
+    best, price = ranked.scores[0] * _AS_GOOD, ranked.offers[0].price_per_hour
+    cheapest = [
+        offer
+        for offer, points in zip(ranked.offers, ranked.scores, strict=True)
+        if offer.price_per_hour == price and points <= best
+    ]
     waits = [
         (look.world.providers[offer.provider].create_wait_seconds(look.queued[offer.provider]), offer.id, offer)
         for offer in cheapest
@@ -478,16 +505,15 @@ def _soonest_of_the_cheapest(look: _Pass, ranked: Plan) -> tuple[Offer, float]:
     return offer, wait_seconds
 
 
-def _suspended_for_a_moment(
-    ranked: Plan, suspended_until: Mapping[str, datetime], deadline: datetime
-) -> datetime | None:
-    """When the first credential that has a fitting offer is used again, if that is in time."""
-    ends = [
-        suspended_until[rejection.offer.provider]
+def _blocked_for_a_moment(ranked: Plan, now: datetime, deadline: datetime) -> tuple[str, datetime] | None:
+    """What is worth waiting for, and until when: a provider that did not answer, an attempt that is answered soon."""
+    waits = [
+        (rejection.stop.until or now + _LOOK_AGAIN, rejection.reason)
         for rejection in ranked.rejections
-        if rejection.reason == SUSPENDED and rejection.offer.provider in suspended_until and rejection.offer.available
+        if rejection.stop is not None and rejection.stop.soon and rejection.offer.available
     ]
-    return min((end for end in ends if end < deadline - _LAST_MOMENT), default=None)
+    until, reason = min(waits, default=(deadline, ""))
+    return (reason, until) if until < deadline - _LAST_MOMENT else None
 
 
 def _jobs_of(world: World, waiting: Iterable[Lease]) -> dict[str, Job]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from broker.db import leases, steps
 from broker.db.engine import reading
 from broker.provisioning.run import run_join
 from broker.provisioning.steps import console_step
+from broker.reconcile import breakers
 from broker.reconcile.driver import Task
 from broker.reconcile.join import HOME_STEP, LAST_STEP
 from broker.reconcile.nodes import log_file, open_node
@@ -33,6 +35,14 @@ _LISTING_AGE = timedelta(seconds=2)
 _UNHEALTHY_LIMIT = timedelta(minutes=3)
 
 
+class _Fault(Enum):
+    """Whose it is that a machine did not become a node."""
+
+    MACHINE = auto()
+    PROVIDER = auto()
+    NONE = auto()
+
+
 def find(world: World) -> Iterable[Task]:
     """A task for each machine that is not joined yet."""
     now = world.clock()
@@ -51,7 +61,7 @@ def bootstrap(world: World, lease_id: str) -> None:
     if lease.state is not LeaseState.BOOTSTRAPPING:
         return
     if trouble := _out_of_time(world, lease):
-        _abandon(world, lease, trouble)
+        _abandon(world, lease, *trouble)
         return
     if lease.address is None:
         arrived = _look_for_address(world, lease)
@@ -64,8 +74,8 @@ def bootstrap(world: World, lease_id: str) -> None:
         if world.unreachable.get(lease.id) != str(exc):
             world.unreachable[lease.id] = str(exc)
             log.info("lease_id=%s node=%s not reachable yet: %s", lease.id, lease.node, exc)
-        if trouble := _gone(world, lease):
-            _abandon(world, lease, trouble)
+        if gone := _gone(world, lease):
+            _abandon(world, lease, gone, _Fault.PROVIDER)
             return
         with world.engine.begin() as db:
             current = leases.get(db, lease.id)
@@ -78,7 +88,7 @@ def bootstrap(world: World, lease_id: str) -> None:
                 leases.amend(db, leases.get(db, lease.id), None, world.clock(), not_before=world.clock() + _SLURM_AWAY)
             return
         _keep_console(world, lease)
-        _abandon(world, lease, f"the machine is no good: {exc}")
+        _abandon(world, lease, f"the machine is no good: {exc}", _Fault.MACHINE)
 
 
 def _gone(world: World, lease: Lease) -> str | None:
@@ -108,15 +118,15 @@ def _slurm_is_away(world: World) -> bool:
     return False
 
 
-def _out_of_time(world: World, lease: Lease) -> str | None:
+def _out_of_time(world: World, lease: Lease) -> tuple[str, _Fault] | None:
     now = world.clock()
-    if now >= lease.deadline:
-        return "not joined before Slurm's ResumeTimeout"
     limit = world.site.boot_timeout.get(lease.provider or "")
     if limit is not None and now - lease.state_since > limit:
-        return (
-            f"not joined {limit} after it was bought (boot_timeout_s): {world.unreachable.get(lease.id, 'no address')}"
-        )
+        seen = world.unreachable.get(lease.id, "no address")
+        return f"not joined {limit} after it was bought (boot_timeout_s): {seen}", _Fault.MACHINE
+    if now >= lease.deadline:
+        # It may have been bought late: that it is slow, its own time limit tells.
+        return "not joined before Slurm's ResumeTimeout", _Fault.NONE
     return None
 
 
@@ -132,18 +142,19 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
         if seen is None and now - lease.state_since > timedelta(seconds=provider.visibility_lag_seconds):
             seen = provider.instance(lease.instance_id or "")
     except InstanceNotFound:
-        _abandon(world, lease, _VANISHED)
+        _abandon(world, lease, _VANISHED, _Fault.PROVIDER)
         return None
     except ProviderError as exc:
         log.warning("lease_id=%s address not known, the provider does not answer: %s", lease.id, exc)
     if seen is not None and taken_away(seen):
-        _abandon(world, lease, f"the provider ended the machine while it booted ({seen.raw_state})")
+        reason = f"the provider ended the machine while it booted ({seen.raw_state})"
+        _abandon(world, lease, reason, _Fault.PROVIDER)
         return None
     if seen is not None and (wrong := not_as_ordered(lease, seen)):
-        _abandon(world, lease, wrong)
+        _abandon(world, lease, wrong, _Fault.MACHINE)
         return None
     if seen is not None and seen.state is InstanceState.UNHEALTHY and now - lease.state_since > _UNHEALTHY_LIMIT:
-        _abandon(world, lease, f"the machine is {seen.raw_state} since it was bought")
+        _abandon(world, lease, f"the machine is {seen.raw_state} since it was bought", _Fault.MACHINE)
         return None
     with world.engine.begin() as db:
         if seen is not None and seen.address is not None:
@@ -204,9 +215,12 @@ def _still_ours(current: Lease, joining: Lease) -> None:
         raise NodeUnreachable(f"lease {joining.id} is {current.state} as {current.node} meanwhile")
 
 
-def _abandon(world: World, lease: Lease, reason: str) -> None:
+def _abandon(world: World, lease: Lease, reason: str, fault: _Fault) -> None:
+    now = world.clock()
     with world.engine.begin() as db:
-        purchases.abandon(db, leases.get(db, lease.id), reason, world.clock())
+        purchases.abandon(db, leases.get(db, lease.id), reason, now)
+        if fault is not _Fault.NONE:
+            breakers.bad_boot(world, db, lease, reason, now, vanished=fault is _Fault.PROVIDER)
     log.warning("lease_id=%s node=%s abandoned: %s", lease.id, lease.node, reason)
     world.nudge()
 

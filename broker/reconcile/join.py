@@ -7,6 +7,7 @@ from datetime import timedelta
 from broker.core.leases import LeaseState
 from broker.db import leases, steps
 from broker.db.engine import reading
+from broker.reconcile import breakers
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 from broker.services import purchases
@@ -43,13 +44,18 @@ def join(world: World, lease_ids: list[str]) -> None:
             node = nodes.get(lease.node)
             if node is not None and node.is_up:
                 leases.move(db, lease, LeaseState.READY, "the node answers Slurm", now)
+                breakers.good_boot(world, db, lease, now)
                 log.info("lease_id=%s node=%s ready", lease.id, lease.node)
                 changed = True
             elif node is not None and "INVALID_REG" in node.flags:
-                purchases.abandon(db, lease, f"Slurm refuses the node: {node.reason or 'INVALID_REG'}", now)
+                reason = f"Slurm refuses the node: {node.reason or 'INVALID_REG'}"
+                purchases.abandon(db, lease, reason, now)
+                breakers.bad_boot(world, db, lease, reason, now)
                 changed = True
             elif now - since > _REGISTRATION_LIMIT:
-                purchases.abandon(db, lease, f"slurmd started, but Slurm saw no node for {now - since}", now)
+                reason = f"slurmd started, but Slurm saw no node for {now - since}"
+                purchases.abandon(db, lease, reason, now)
+                breakers.bad_boot(world, db, lease, reason, now)
                 changed = True
     if changed:
         world.nudge()

@@ -6,35 +6,24 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 
-from broker.core.errors import (
-    CredentialsRefused,
-    NoCapacity,
-    NotFound,
-    OutcomeUnknown,
-    ProviderError,
-    ProviderUnavailable,
-    QuotaExceeded,
-    RateLimited,
-    StaleLease,
-)
+from sqlalchemy import Connection
+
+from broker.core.errors import NoCapacity, NotFound, OutcomeUnknown, ProviderError, RateLimited, StaleLease
 from broker.core.leases import Lease, LeaseState, label_for
-from broker.core.offers import CapacityType, Instance, InstanceSpec
+from broker.core.observations import Observation, Source
+from broker.core.offers import CapacityType, Instance, InstanceSpec, Offer
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import leases, offers, purchasing, usage
+from broker.db import blocks, leases, observations, offers, purchasing, usage
 from broker.db.engine import reading
 from broker.providers.base import Provider
 from broker.provisioning.keys import new_host_key, user_data
-from broker.reconcile import refusals
+from broker.reconcile import breakers, refusals
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 from broker.services import purchases
 
 log = logging.getLogger("broker.launch")
 
-# How long a credential is left alone: too short hammers a provider that said no; too long leaves capacity unused.
-_QUOTA_PAUSE = timedelta(hours=1)
-_REFUSED_PAUSE = timedelta(minutes=10)
-_UNREACHABLE_PAUSE = timedelta(seconds=3)
 _LOOK_AGAIN = timedelta(seconds=2)
 
 
@@ -83,18 +72,21 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
     with world.engine.begin() as db:
         purchasing.take_turn(db)
         now = world.clock()
-        paused, suspended = purchasing.paused(db), purchasing.suspended(db, now).get(provider.name)
-        stopped = f"buying is paused: {paused}" if paused else suspended
+        paused, target = purchasing.paused(db), breakers.target_of(world, lease)
+        standing = blocks.view(db, now, world.site.image, lease.job_id)
+        stop = standing.stop_at(target, lease.id)
+        stopped = f"buying is paused: {paused}" if paused else stop.words if stop is not None else None
         if now >= lease.deadline:
             stopped = "Slurm's ResumeTimeout has passed"
         if stopped is None:
+            blocks.claim(db, standing.to_try(target), lease.id, now)
             # The intent, before the effect: whatever happens to us from here on, the label finds the machine again.
             lease = leases.move(
                 db,
                 lease,
                 LeaseState.LAUNCHING,
                 f"buying {lease.instance_type} in {lease.zone} from {lease.provider} "
-                f"at {lease.price_per_hour} {lease.currency}/h",
+                f"at {lease.price_per_hour} {lease.currency}/h{_odds(world, offers.one(db, lease.offer_id or ''), now)}",
                 now,
                 label=label,
                 host_key=public_key,
@@ -119,14 +111,30 @@ def _purchase(world: World, lease: Lease, provider: Provider) -> None:
     try:
         instance = provider.create(spec)
     except OutcomeUnknown as exc:
-        _lost(world, lease, exc)
+        answer_lost(world, lease, exc)
     except ProviderError as exc:
-        _refused(world, lease, exc)
+        refused(world, lease, exc)
     else:
-        _bought(world, lease, instance, sent_at)
+        bought(world, lease, instance, sent_at)
 
 
-def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
+def _odds(world: World, offer: Offer | None, now: datetime) -> str:
+    if offer is None:
+        return ", which the last reading no longer lists"
+    chance = world.forecast.chance(offer, now)
+    return f", chance of success {chance.p:.0%} ({chance.reason()})"
+
+
+def _observe(db: Connection, lease: Lease, at: datetime, *, accepted: bool) -> Offer | None:
+    """What came of the purchase is an observation of its offer, the best there is. None: no reading has it any more."""
+    offer = offers.one(db, lease.offer_id or "")
+    if offer is not None:
+        source = Source.CREATE_ACCEPTED if accepted else Source.CREATE_REFUSED
+        observations.append(db, [Observation(offer=offer, available=accepted, at=at, source=source)])
+    return offer
+
+
+def answer_lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
     """From now on the machine is looked for by its label, for as long as the provider may hide it."""
     reason = f"the answer to the purchase was lost ({exc}); looking for the machine by its label"
     for _ in range(5):
@@ -138,7 +146,14 @@ def _lost(world: World, lease: Lease, exc: OutcomeUnknown) -> None:
             return
 
 
-def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, how: str = "bought") -> None:
+def bought(
+    world: World,
+    lease: Lease,
+    instance: Instance,
+    sent_at: datetime,
+    how: str = "bought",
+    late: str = "bought too late",
+) -> None:
     """Write the machine into the ledger, also when the lease was moved on meanwhile: then it is given back."""
     now = world.clock()
     for _ in range(5):
@@ -156,7 +171,8 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, h
                         not_before=None,
                     )
                 else:
-                    leases.amend(db, current, f"bought too late: instance {instance.id}", now, instance_id=instance.id)
+                    leases.amend(db, current, f"{late}: instance {instance.id}", now, instance_id=instance.id)
+                breakers.purchased(world, db, lease, now)
             except StaleLease:
                 continue
             if lease.price_per_hour is not None and lease.currency is not None:
@@ -171,6 +187,9 @@ def _bought(world: World, lease: Lease, instance: Instance, sent_at: datetime, h
                         currency=lease.currency,
                     ),
                 )
+            offer = _observe(db, lease, sent_at, accepted=True)
+        if offer is not None:
+            world.forecast.bought(offer, accepted=True)
         log.info("lease_id=%s node=%s instance=%s bought", lease.id, lease.node, instance.id)
         world.nudge()
         return
@@ -186,7 +205,7 @@ def _adopt(world: World, lease: Lease) -> None:
         log.info("lease_id=%s instance=%s adopted by label", lease.id, found.id)
         with reading(world.engine) as db:
             launched = leases.launched_at(db, lease)
-        _bought(world, lease, found, launched, "adopted by its label")
+        bought(world, lease, found, launched, "adopted by its label")
         return
     since = max(lease.state_since, world.started_at)
     if now - since < timedelta(seconds=2 * provider.visibility_lag_seconds):
@@ -196,29 +215,26 @@ def _adopt(world: World, lease: Lease) -> None:
     with world.engine.begin() as db:
         purchases.never_seen(db, lease, now)
         purchases.refused(db, lease, "the purchase never happened: no machine with its label", now)
+        breakers.purchase_lost(world, db, lease, now)
     world.nudge()
 
 
-def _refused(world: World, lease: Lease, exc: ProviderError) -> None:
+def refused(world: World, lease: Lease, exc: ProviderError) -> None:
+    """Nothing was bought: what failed is left alone for a while, and the next attempt begins."""
     now = world.clock()
-    provider = lease.provider or ""
     not_before = now + timedelta(seconds=exc.retry_after) if isinstance(exc, RateLimited) else None
+    sold_out: Offer | None = None
     with world.engine.begin() as db:
-        match exc:
-            case NoCapacity():
-                offers.mark_sold_out(db, lease.offer_id or "")
-            case QuotaExceeded():
-                purchasing.suspend(db, provider, now + _QUOTA_PAUSE, f"quota is full: {exc}")
-            case CredentialsRefused():
-                purchasing.suspend(db, provider, now + _REFUSED_PAUSE, f"credential refused: {exc}")
-                log.error("provider=%s refuses our credential: %s", provider, exc)
-            case ProviderUnavailable():
-                purchasing.suspend(db, provider, now + _UNREACHABLE_PAUSE, f"unreachable: {exc}")
+        breakers.purchase_refused(world, db, lease, exc, now)
+        if isinstance(exc, NoCapacity):
+            sold_out = _observe(db, lease, now, accepted=False)
         current = leases.get(db, lease.id)
         reason = f"{refusals.WORDS.get(type(exc), 'refused')}: {exc}"
         if current.state is LeaseState.LAUNCHING:
             purchases.refused(db, current, reason, now, not_before)
         else:
             leases.amend(db, current, reason, now)  # given up meanwhile; its end looks for the label
+    if sold_out is not None:
+        world.forecast.bought(sold_out, accepted=False)
     log.info("lease_id=%s node=%s refused: %s", lease.id, lease.node, exc)
     world.nudge()

@@ -8,6 +8,7 @@ from broker.core.errors import BrokerError, SlurmUnavailable
 from broker.core.leases import Lease, LeaseState
 from broker.db import leases
 from broker.db.engine import reading
+from broker.reconcile import breakers
 from broker.reconcile.driver import Task
 from broker.reconcile.world import World
 from broker.services import purchases
@@ -32,6 +33,7 @@ def lose(world: World, lease_id: str, why: str) -> None:
         lease = leases.get(db, lease_id)
         if lease.state is LeaseState.BOOTSTRAPPING:
             purchases.abandon(db, lease, why, now)
+            breakers.bad_boot(world, db, lease, why, now, vanished=True)
         elif lease.state is LeaseState.READY:
             leases.move(db, lease, LeaseState.RELEASING, f"{_MARK}{why}", now)
         else:

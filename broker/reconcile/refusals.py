@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 
+from broker.core.demand import Limits
 from broker.core.errors import (
     BrokerError,
     CredentialsRefused,
@@ -27,19 +29,14 @@ NEVER = "can never be bought"
 
 # DESIGN 3, "when nothing can be bought": Slurm tries the job again after this, doubling, and holds it after six rounds.
 _FIRST = timedelta(seconds=60)
-_LAST = timedelta(minutes=30)
+LAST_BACK_OFF = timedelta(minutes=30)
 _ROUNDS = 6
-
-
-def only_busy(past: Lease) -> bool:
-    """The attempt ended because we asked too often or nobody answered: its offer is as good as before."""
-    return (past.reason or "").startswith((WORDS[RateLimited], WORDS[ProviderUnavailable]))
 
 
 def back_off(number: int) -> timedelta:
     """How long Slurm leaves the job alone after the round with this number, counted from 1."""
     doublings: int = 2 ** (max(1, min(number, _ROUNDS)) - 1)
-    return min(_FIRST * doublings, _LAST)
+    return min(_FIRST * doublings, LAST_BACK_OFF)
 
 
 def rounds(past: Sequence[Lease]) -> int:
@@ -58,3 +55,12 @@ def must_hold(reason: str | None, number: int) -> bool:
     """Whether the job is held until somebody releases it, rather than tried again. `number`: as of `rounds`."""
     said = reason or ""
     return NEVER in said or (said.startswith(NOTHING) and number > _ROUNDS)
+
+
+def over_limit(limits: Limits, count: int, rate: Decimal) -> str | None:
+    """Why `count` machines at `rate` an hour, all together, are too many; None: they are not."""
+    if limits.max_nodes is not None and count > limits.max_nodes:
+        return f"[limits] max_nodes = {limits.max_nodes} is reached"
+    if limits.max_usd_per_hour is not None and rate > limits.max_usd_per_hour:
+        return f"[limits] max_usd_per_hour = {limits.max_usd_per_hour} would be passed ({rate})"
+    return None

@@ -1,8 +1,9 @@
 """Holds three lists against each other: the provider's instances, the ledger, Slurm's nodes."""
 
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -10,11 +11,13 @@ from broker.core.errors import InstanceNotFound, NotFound
 from broker.core.leases import HOLDS_NODE, Lease, LeaseState, lease_of_label
 from broker.core.offers import Instance, InstanceState
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import leases, usage
+from broker.db import leases, residue, usage
 from broker.db.engine import reading
+from broker.db.residue import Left
 from broker.providers.base import Provider
 from broker.reconcile import lost
 from broker.reconcile.driver import Task
+from broker.reconcile.residue import INSTANCE
 from broker.reconcile.watch import taken_away, told
 from broker.reconcile.world import Happening, World
 from broker.services import purchases
@@ -63,6 +66,7 @@ class Sweep:
                 elif found is not None and found.notice is not None:
                     self._say_once(lease, f"notice of the provider: {found.notice}")
                 self._vanished(provider, lease, found is not None)
+        self._confirm(provider, known)
 
     def nodes(self) -> None:
         """Slurm's nodes against the ledger, each difference only when it has stood for the grace.
@@ -106,18 +110,28 @@ class Sweep:
         since = self._orphans.setdefault((provider.name, instance.id), now)
         if now - since < self._grace:
             return
-        log.error("provider=%s instance=%s label=%s is an orphan: ended", provider.name, instance.id, instance.label)
+        left = Left(
+            provider=provider.name,
+            kind=INSTANCE,
+            thing=instance.id,
+            label=instance.label or "",
+            said=f"{instance.instance_type or 'a machine'}, {instance.raw_state}, without a living lease",
+        )
+        with self._world.engine.begin() as db:
+            first = residue.found(db, left, now)
+        if first:
+            log.error(
+                "provider=%s instance=%s label=%s is an orphan: ended", provider.name, instance.id, instance.label
+            )
+            self._world.happened(Happening.ORPHAN_ENDED, provider.name, 1)
         try:
             with self._world.engine.begin() as db:
                 ours = leases.get(db, lease_id)
                 purchases.take_in(db, ours, provider.name, instance, self._world.site.cluster, since, now)
             self._world.nudge()
         except NotFound:  # its lease was lost with a ledger: there is nobody to account it to
-            try:
+            with contextlib.suppress(InstanceNotFound):
                 provider.delete(instance.id)
-            except InstanceNotFound:
-                return
-        self._world.happened(Happening.ORPHAN_ENDED, provider.name, 1)
 
     def _say_once(self, lease: Lease, what: str) -> None:
         with reading(self._world.engine) as db:
@@ -127,6 +141,19 @@ class Sweep:
             with self._world.engine.begin() as db:
                 current = leases.get(db, lease.id)
                 leases.note(db, current, what, self._world.clock(), was=current.state)
+
+    def _confirm(self, provider: Provider, known: Mapping[str, Instance]) -> None:
+        """Orphans that we ended are gone when the provider says so."""
+        with reading(self._world.engine) as db:
+            asked = [each.left.thing for each in residue.still_open(db, provider.name) if each.left.kind == INSTANCE]
+        for instance_id in asked:
+            if instance_id in known:
+                continue
+            try:
+                provider.instance(instance_id)
+            except InstanceNotFound:
+                with self._world.engine.begin() as db:
+                    residue.gone(db, provider.name, INSTANCE, [instance_id], self._world.clock())
 
     def _vanished(self, provider: Provider, lease: Lease, seen: bool) -> None:
         now = self._world.clock()

@@ -19,6 +19,7 @@ from broker.providers.base import Provider
 from broker.provisioning.base import OpenShell
 from broker.provisioning.steps import JoinPlan
 from broker.reconcile.sign import Sign, knock
+from broker.services.forecast import Forecast
 from broker.slurm.base import SlurmClient
 
 
@@ -40,6 +41,8 @@ class Site:
     dead_man: timedelta
     cpu_arch: str
     """What the node bundle was built for."""
+    image: str
+    """The node bundle's id: machines that do not become nodes with it are counted together."""
     lease_logs: Path
     jobs_folder: Path
 
@@ -49,6 +52,7 @@ class Happening(StrEnum):
 
     ORPHAN_ENDED = "orphan_ended"
     NODE_UNBACKED = "node_unbacked"
+    RESIDUE_REMOVED = "residue_removed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,7 @@ class World:
     seen_at_provider: dict[str, datetime] = field(default_factory=dict)
     """Lease id → when its provider was last asked about a booting machine that does not answer."""
     listings: "Listings" = field(default_factory=lambda: Listings())
+    forecast: Forecast = field(default_factory=Forecast)
 
     def provider_of(self, lease: Lease) -> Provider | None:
         """The lease's credential; None when the configuration no longer has it."""

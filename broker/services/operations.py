@@ -8,15 +8,15 @@ from typing import Literal
 
 from sqlalchemy import Connection, Engine
 
-from broker.catalog.accelerators import canonical, names
 from broker.core.demand import Wishes
 from broker.core.errors import BrokerError, NotFound
 from broker.core.leases import LIVING, Lease, LeaseState
-from broker.core.offers import Offer
 from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
-from broker.db import jobs, leases, offers, purchasing, steps, usage
+from broker.db import blocks, jobs, leases, purchasing, steps, usage
 from broker.db.engine import reading
 from broker.services import purchases
+from broker.services.credentials import Credentials
+from broker.services.market import Market, OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
 from broker.services.why import explain_job, explain_node
 from broker.slurm.base import SlurmClient
@@ -37,10 +37,13 @@ class Operations:
         road: str,
         addresses: Mapping[str, IPv4Address],
         granularity: Mapping[str, timedelta],
+        image: str,
         lease_logs: Path,
         ssh: Callable[[Lease], tuple[int, str, Path]],
         health: Callable[[], dict[str, tuple[datetime | None, str | None]]],
         nudge: Callable[[], None],
+        market: Market,
+        credentials: Credentials,
     ) -> None:
         self._engine = engine
         self._slurm = slurm
@@ -50,20 +53,18 @@ class Operations:
         self._road = road
         self._addresses = addresses
         self._granularity = granularity
+        self._image = image
         self._lease_logs = lease_logs
         self._ssh = ssh
         self._health = health
         self._nudge = nudge
+        self._market = market
+        self.credentials = credentials
+        """What may be asked of and done to each credential."""
 
-    def offers(self, gpu: str | None) -> list[Offer]:
-        """What was on sale at the last reading. BrokerError: a GPU nobody knows."""
-        model = None
-        if gpu is not None:
-            model = canonical(gpu)
-            if model is None:
-                raise BrokerError(f"no GPU model is called {gpu!r}; known: {', '.join(names())}")
-        with reading(self._engine) as db:
-            return offers.current(db, model)
+    def offers(self, question: Question) -> OffersView:
+        """What was on sale at the last readings. BrokerError: a GPU or a shape nobody knows."""
+        return self._market.look(question)
 
     def leases(self, include_released: bool, node: str | None) -> list[LeaseLine]:
         """Purchases, oldest first."""
@@ -128,7 +129,7 @@ class Operations:
     def status(self) -> Status:
         """The daemon at a glance."""
         with reading(self._engine) as db:
-            suspended = purchasing.suspended(db, self._clock())
+            suspended = blocks.view(db, self._clock(), self._image).closed_credentials()
             return Status(
                 version=self._version,
                 cluster=self._cluster,

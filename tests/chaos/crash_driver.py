@@ -101,7 +101,7 @@ def _run(name: str, scenario: Scenario, zygote: Zygote, first: Cut, next_cut: Ca
 
 def _is_over(world: World, scenario: Scenario) -> bool:
     scenario.act(world)
-    return world.is_quiet()
+    return scenario.over(world) and world.is_quiet()
 
 
 def cuts(scenario: Scenario, zygote: Zygote, repeated: bool) -> list[Cut]:

@@ -14,13 +14,15 @@ from broker.core.leases import LeaseState
 class Scenario:
     """`begin` sets the faults and submits; `act`, if any, is told of each round until the world is quiet.
 
-    `check`: sentences about what else must be true. `patient`: a chain of deaths is given more time than ResumeTimeout.
+    `over`: what must have come before it may be quiet. `check`: sentences about what else must be true. `patient`: a chain
+    of deaths is given more time than ResumeTimeout.
     `limit`: seconds of the world's clock within which it must be quiet, deaths included.
     """
 
     name: str
     begin: Callable[[World], None]
     act: Callable[[World], None] = lambda world: None
+    over: Callable[[World], bool] = lambda world: True
     check: Callable[[World], list[str]] = lambda world: []
     kind: Kind = USUAL
     patient: bool = True
@@ -89,6 +91,16 @@ def _capacity_after_an_hour(world: World) -> None:
         world.slurm.hurry()  # after six rounds the job is held until somebody releases it
 
 
+def _test_purchase(world: World) -> None:
+    """Somebody asks for one until one was accepted."""
+    if not _accepted(world) and all(lease.state is LeaseState.RELEASED for lease in world.watch.ledger()):
+        world.test_purchase("lambda-a")
+
+
+def _accepted(world: World) -> bool:
+    return any((lease.reason or "").startswith("accepted") for lease in world.watch.ledger())
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -105,6 +117,7 @@ SCENARIOS = {
         Scenario(name="released", begin=_one_job, act=_release_while_it_runs),
         Scenario(name="gang", begin=_gang),
         Scenario(name="cancelled", begin=_cancelled, act=_cancel_while_booting),
+        Scenario(name="test-purchase", begin=lambda world: None, act=_test_purchase, over=_accepted),
         Scenario(name="sold-out", begin=_nothing_to_buy),
         Scenario(
             name="sold-out-for-an-hour",

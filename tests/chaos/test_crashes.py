@@ -39,6 +39,7 @@ def test_a_job_ends_once_though_a_daemon_dies_at_every_effect_of_its_life(zygote
         ("gang", _LAUNCH, AFTER),
         ("gang", "bootstrap: step slurmd", AFTER),
         ("cancelled", "release: POST /instance-operations/terminate", AFTER),
+        ("test-purchase", "trial: POST /instance-operations/launch", AFTER),
         ("sold-out", "hand_back: slurm power_down_force", AFTER),
     ],
 )

@@ -142,6 +142,16 @@ class World:
         with contextlib.suppress(httpx.HTTPError), httpx.Client(transport=transport, timeout=2.0) as http:
             http.post(f"http://broker/api/v1/leases/{lease_id}/release", json={"reason": "chaos"})
 
+    def test_purchase(self, provider: str) -> None:
+        """By the API, as `broker provider test --buy` does; as `release`. Nothing is asked of a daemon without offers."""
+        where, price = f"http://broker/api/v1/providers/{provider}", "100"
+        transport = httpx.HTTPTransport(uds=str(self.folder / "run" / "api.sock"))
+        with contextlib.suppress(httpx.HTTPError), httpx.Client(transport=transport, timeout=2.0) as http:
+            quote = http.get(f"{where}/quote", params={"max_price": price})
+            if quote.status_code == 200:
+                body = {"offer_id": quote.json()["offer"]["id"], "max_price": price}
+                http.post(f"{where}/trial", json=body)
+
     def effects(self) -> list[Effect]:
         return read_journal(self.journal)
 

@@ -153,5 +153,12 @@ def test_the_api_describes_itself(api):
         "/api/v1/why/{target}",
         "/api/v1/nodes/{name}/access",
         "/api/v1/webhooks/{provider}",
+        "/api/v1/providers",
+        "/api/v1/providers/{name}",
+        "/api/v1/providers/{name}/pause",
+        "/api/v1/providers/{name}/quote",
+        "/api/v1/providers/{name}/resume",
+        "/api/v1/providers/{name}/test",
+        "/api/v1/providers/{name}/trial",
         "/metrics",
     }

@@ -30,6 +30,13 @@ def test_every_user_may_see_the_status_and_the_offers(api, target):
         ("POST", "/api/v1/resume", None),
         ("GET", "/api/v1/nodes/h100-1/access", None),
         ("GET", "/api/v1/why/h100-1", None),
+        ("GET", "/api/v1/providers", None),
+        ("GET", "/api/v1/providers/lambda-a", None),
+        ("GET", "/api/v1/providers/lambda-a/quote?max_price=9", None),
+        ("POST", "/api/v1/providers/lambda-a/test", None),
+        ("POST", "/api/v1/providers/lambda-a/trial", {"offer_id": "x", "max_price": "9"}),
+        ("POST", "/api/v1/providers/lambda-a/pause", {"reason": "mine"}),
+        ("POST", "/api/v1/providers/lambda-a/resume", None),
     ],
 )
 def test_the_rest_is_for_operators_and_the_refusal_says_what_to_do(api, method, target, body):

@@ -50,6 +50,10 @@ def test_an_error_inside_the_daemon_is_a_failure(daemon, broker_process):
         ("lease", "show"),
         ("lease", "release", "l0000000001"),
         ("offers", "--gup", "H100"),
+        ("offers", "--max-price", "cheap"),
+        ("offers", "--max-price", "-1"),
+        ("offers", "--watch", "--json"),
+        ("offers", "--available", "--all"),
         ("lease", "list", "extra"),
     ],
 )

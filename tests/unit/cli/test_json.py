@@ -33,6 +33,11 @@ def busy(daemon):
         (("lease", "release", LEASE, "--reason", "done"), "lease"),
         (("pause", "--reason", "weekend"), "paused"),
         (("resume",), "paused"),
+        (("provider", "list"), "providers"),
+        (("provider", "show", "lambda-a"), "provider"),
+        (("provider", "test", "lambda-a"), "works"),
+        (("provider", "pause", "lambda-a", "--reason", "the bill"), "providers"),
+        (("provider", "resume", "lambda-a"), "providers"),
     ],
 )
 def test_every_command_that_prints_facts_prints_them_as_json(busy, broker_process, args, key):

@@ -11,6 +11,8 @@ from unit.api.memory import a_view
 from broker.cli.words import amounts, price, printable, span
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
+from broker.core.observations import Look
+from broker.core.offers import CapacityType
 from broker.core.usage import CostBounds
 from broker.services.views import Why, WhyLine
 
@@ -128,6 +130,62 @@ def test_where_there_is_nothing_the_next_step_is_named(daemon, broker, args, wor
     assert words in " ".join(broker(*args).out.split())
 
 
+def test_what_does_not_fit_a_shape_is_counted_by_its_reason(daemon, broker):
+    daemon.offered = [an_offer(zone="a"), an_offer(zone="b"), an_offer(zone="c", available=False)]
+    daemon.unfit = {offer.id: "too few CPUs" for offer in daemon.offered[:2]}
+
+    shown = broker("offers", "--shape", "h100").out
+
+    assert shown.splitlines() == ["Nothing can be bought for h100 now:", "  2 x too few CPUs", "  1 x sold out"]
+    assert daemon.questions[-1].shape == "h100"
+
+
+def test_each_filter_reaches_the_daemon(daemon, broker):
+    broker("offers", "--gpu", "H100", "--provider", "lambda", "--zone", "US", "--max-price", "4.5", "--sort", "chance")
+
+    asked = daemon.questions[-1]
+    assert (asked.gpu, asked.provider, asked.zone, asked.max_price) == ("H100", "lambda", "US", Decimal("4.5"))
+    assert (asked.order, asked.available) == ("chance", False)
+
+
+def test_where_filters_leave_nothing_they_are_named(daemon, broker):
+    daemon.offered = []
+
+    assert "leave out --zone or --max-price." in broker("offers", "--zone", "DE", "--max-price", "1").out
+
+
+def test_a_list_that_is_not_believed_is_told_below_the_table(daemon, broker):
+    daemon.offered = [an_offer()]
+    look = {"provider": "lambda-a", "at": NOON, "polls": 1, "rows": 0, "changes": 0, "left_out": {}}
+    daemon.looks = [Look(**look, believed=False, note="it names 0 of the 18 machines")]
+
+    assert "lambda-a: its newest list is not used: it names 0 of the 18" in " ".join(broker("offers").out.split())
+
+
+def test_watching_draws_the_table_again_and_again_until_it_is_ended(daemon, broker, monkeypatch):
+    daemon.offered = [an_offer(zone="first-1")]
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        daemon.offered = [an_offer(zone="second-1")]
+        if len(naps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("broker.cli.offers.time.sleep", nap)
+
+    ended = broker("offers", "--watch")
+
+    assert (ended.code, len(daemon.questions), naps) == (0, 2, [2.0, 2.0])
+    assert "second-1" in ended.out
+
+
+def test_a_modified_card_is_marked(daemon, broker):
+    daemon.offered = [an_offer(accelerator="RTX4090", accelerator_memory_gib=48, instance_type="m1")]
+
+    assert "1x RTX4090 48G!" in " ".join(broker("offers").out.split())
+
+
 def test_everything_sold_out_is_not_the_same_as_nothing_known(daemon, broker):
     daemon.offered = [an_offer(available=False)]
 
@@ -205,3 +263,15 @@ def test_a_span_is_said_in_its_largest_unit(seconds, words):
 
 def test_ordinary_text_is_left_alone():
     assert printable("h100-1 für 2,49 €\n\tok") == "h100-1 für 2,49 €\n\tok"
+
+
+def test_spot_offers_are_told_apart_and_prices_have_four_decimals_at_most(daemon, broker):
+    daemon.offered = [
+        an_offer(instance_type="m1", capacity_type=CapacityType.SPOT, price_per_hour=Decimal("1.2345678")),
+        an_offer(instance_type="m1", price_per_hour=Decimal("2.5")),
+    ]
+
+    first, second = broker("offers").out.splitlines()[1:3]
+
+    assert "m1 spot" in first and " 1.2346 " in first
+    assert "m1 " in second and " 2.50 " in second

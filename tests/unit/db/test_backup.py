@@ -1,16 +1,20 @@
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from factories import NOON, a_lease, an_offer
 from sqlalchemy import MetaData, inspect
 
+from broker.core.blocks import Cause, Failure
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
+from broker.core.observations import Look, Observation, Source
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import jobs, leases, offers, purchasing, steps, usage
-from broker.db.backup import dump, load, read
+from broker.db import blocks, jobs, leases, looks, observations, offers, purchasing, residue, steps, usage
+from broker.db.backup import HISTORY, dump, load, read
 from broker.db.engine import connect, current_revision, known_revisions, migrate, open_ledger, reading
+from broker.db.folding import Retention, fold
 from broker.db.schema import metadata
 
 
@@ -34,7 +38,19 @@ def filled(engine):
         )
         jobs.attend(db, 7, lease.id, "alice", NOON)
         offers.replace_all(db, "lambda-a", [an_offer(), an_offer(zone="us-west-1", available=False)])
-        purchasing.suspend(db, "lambda-b", NOON, "quota")
+        for days in (0, 9):
+            told = {"available": True, "at": NOON - timedelta(days=days), "source": Source.LISTING}
+            observations.append(db, [Observation(offer=an_offer(zone=f"zone-{days}"), **told)])
+        fold(db, NOON, Retention())
+        observations.append_look(
+            db,
+            Look(
+                provider="lambda-a", at=NOON, polls=1, rows=2, changes=2, believed=True, note=None, left_out={"odd": 1}
+            ),
+        )
+        blocks.fail(db, Failure(cause=Cause.QUOTA, provider="lambda-b", subject="H100", reason="full"), NOON)
+        looks.record(db, looks.Look(provider="lambda-a", at=NOON, error=None, seconds=0.25))
+        residue.found(db, residue.Left(provider="vast-a", kind="disk", thing="d-1", label=lease.label, said="s"), NOON)
         purchasing.set_paused(db, "maintenance", "root")
     return lease
 
@@ -44,6 +60,7 @@ def rows(engine):
         return {
             table.name: sorted(str(dict(row)) for row in db.execute(table.select()).mappings())
             for table in metadata.sorted_tables
+            if table.name not in HISTORY
         }
 
 
@@ -78,7 +95,7 @@ def other(request, tmp_path):
 def test_a_ledger_comes_back_row_by_row_and_goes_on(engine):
     lease = filled(engine)
     before = rows(engine)
-    assert all(before[table.name] for table in metadata.sorted_tables)
+    assert all(before.values())
     content = backup_of(engine)
     with engine.begin() as db:
         leases.move(db, leases.get(db, lease.id), LeaseState.DRAINING, "later", NOON)
@@ -88,6 +105,17 @@ def test_a_ledger_comes_back_row_by_row_and_goes_on(engine):
     with engine.begin() as db:  # numbers of the history are not given out twice
         leases.move(db, leases.get(db, lease.id), LeaseState.DRAINING, "let go", NOON)
         assert [event.reason for event in leases.events(db, lease.id)] == ["asked", "it has an address", "let go"]
+
+
+def test_the_offers_history_is_left_out_and_begins_anew(engine):
+    filled(engine)
+    content = backup_of(engine)
+    assert not any(name in content.decode() for name in HISTORY)
+    restored(engine, content)
+    with engine.begin() as db:
+        assert observations.history(db, NOON - timedelta(days=30)) == []
+        observations.append(db, [Observation(offer=an_offer(), available=True, at=NOON, source=Source.LISTING)])
+        assert len(observations.history(db, NOON)) == 1
 
 
 def test_a_backup_of_one_database_restores_into_the_other(engine, other):

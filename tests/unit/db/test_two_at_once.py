@@ -3,15 +3,17 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from factories import NOON, a_lease
 from sqlalchemy.exc import IntegrityError
 
+from broker.core.blocks import Cause, Failure, Target
 from broker.core.errors import StaleLease
 from broker.core.leases import LeaseState, label_for
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import leases, purchasing, usage
+from broker.db import blocks, leases, purchasing, usage
 from broker.db.engine import reading
 
 
@@ -177,13 +179,13 @@ def test_the_end_of_a_usage_is_written_once_by_whoever_saw_it_first(engine, firs
         assert usage.of_lease(db, lease.id)[UsageKind.END].not_after == NOON + timedelta(seconds=1)
 
 
-def test_of_two_words_against_a_credential_the_one_that_reaches_further_stands(engine, first_holds):
-    def suspend(minutes):
-        return lambda db: purchasing.suspend(db, "lambda-a", NOON + timedelta(minutes=minutes), f"{minutes} minutes")
+def test_two_failures_at_once_are_both_counted(engine, first_holds):
+    bad = Failure(cause=Cause.PROTECTED, provider="lambda-a", subject="i" * 12, reason="no boot")
 
-    assert first_holds(suspend(60), suspend(1)) is None
+    block, opened = first_holds(lambda db: blocks.fail(db, bad, NOON), lambda db: blocks.fail(db, bad, NOON))
+    assert (block.strikes, opened) == (2, False)
     with reading(engine) as db:
-        assert purchasing.suspended(db, NOON) == {"lambda-a": "60 minutes"}
+        assert [block.strikes for block in blocks.current(db)] == [2]
 
 
 def test_a_reader_sees_one_moment_and_holds_nobody_up(engine):
@@ -197,3 +199,27 @@ def test_a_reader_sees_one_moment_and_holds_nobody_up(engine):
         assert leases.get(reader, lease.id).version == 1
     with reading(engine) as reader:
         assert leases.get(reader, lease.id).version == 2
+
+
+def test_of_two_buyers_at_a_half_open_block_one_tries(engine):
+    wanted = [
+        a_lease(node=f"h100-{number}", job_id=number, offer_id="lambda-a/x/z/on_demand", provider="lambda-a")
+        for number in range(2)
+    ]
+    target = Target(provider="lambda-a", offer_id="lambda-a/x/z/on_demand")
+    sold_out = Failure(cause=Cause.SOLD_OUT, provider="lambda-a", subject=target.offer_id, reason="sold out")
+    with engine.begin() as db:
+        blocks.fail(db, sold_out, NOON)
+        for lease in wanted:
+            leases.add(db, lease, "asked", NOON)
+
+    def buy(lease):
+        with engine.begin() as db:
+            purchasing.take_turn(db)
+            standing = blocks.view(db, NOON + timedelta(minutes=2), "image", lease.job_id)
+            if standing.stop_at(target, lease.id) is not None:
+                return "stopped"
+            blocks.claim(db, standing.to_try(target), lease.id, NOON)
+            return "tries"
+
+    assert sorted(both(*(partial(buy, lease) for lease in wanted))) == ["stopped", "tries"]

@@ -281,7 +281,7 @@ FAULTS = [
     (refusal(QuotaExceeded("full")), WARN, "quota is full", "ask the provider"),
     (refusal(RateLimited("slow", retry_after=15)), WARN, "for 15 s", "wait"),
     (credential(trusted=False), WARN, 'trust = "none"', 'trust = "full" in [provider.lambda-a]'),
-    (credential(suspended="key revoked"), WARN, "key revoked", "systemctl restart broker"),
+    (credential(suspended="key revoked"), WARN, "key revoked", "broker provider resume"),
     (credential([made.instance(label="broker-lab-l0123456789-e1")]), WARN, "no living lease", "end them"),
     (limits(max_nodes=0), WARN, "nothing is bought", "max_nodes = 1"),
     (limits(living=2), WARN, "2 of max_nodes = 2", "broker lease list"),

@@ -11,7 +11,7 @@ from unit.cli.conftest import ROOT
 
 from broker.core.errors import BrokerError, NoCapacity, OutcomeUnknown, StaleLease
 from broker.core.offers import InstanceSpec
-from broker.db import leases, purchasing
+from broker.db import blocks, leases, purchasing
 from broker.metrics.catalogue import SPECS
 from broker.metrics.metrics import Metrics
 from broker.metrics.reasons import OTHER
@@ -48,6 +48,7 @@ def followed(rig, metrics):
     metrics.follow(
         engine=rig.world.engine,
         credentials=frozenset(rig.providers),
+        image="0" * 12,
         jobs_folder=rig.world.site.jobs_folder,
         clock=rig.clock,
     )
@@ -127,7 +128,11 @@ def test_nothing_is_counted_twice_and_nothing_from_before_the_start(rig, followe
 
     later = Metrics("1")
     later.follow(
-        engine=rig.world.engine, credentials=frozenset(), jobs_folder=rig.world.site.jobs_folder, clock=rig.clock
+        engine=rig.world.engine,
+        credentials=frozenset(),
+        image="",
+        jobs_folder=rig.world.site.jobs_folder,
+        clock=rig.clock,
     )
     assert Scraped(later).value("broker_lease_transitions_total") == 0
 
@@ -155,7 +160,7 @@ def test_gauges_say_what_the_ledger_says_now(rig, followed):
     (rig.world.site.jobs_folder / "7.job").write_text("job=7\n")
     with rig.world.engine.begin() as db:
         purchasing.set_paused(db, "budget", "root")
-        purchasing.suspend(db, "lambda-b", rig.clock() + timedelta(hours=1), "quota is full")
+        blocks.pause(db, "lambda-b", "the bill is checked", "root", rig.clock())
 
     seen = Scraped(followed)
 

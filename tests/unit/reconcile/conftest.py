@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from factories import Clock, a_shape, an_offer
 
+from broker.core.blocks import Block
 from broker.core.demand import Limits
 from broker.core.errors import NodeUnreachable, StepFailed
 from broker.core.leases import Lease
-from broker.db import leases, offers
+from broker.db import blocks, leases, offers
+from broker.db.engine import reading
 from broker.privileged.fake import FakeAsUser, FakeNet, home_of
 from broker.providers.fake import FakeProvider
 from broker.provisioning.bundle import Bundle
@@ -74,6 +76,10 @@ class Rig:
             for name in self.providers:
                 offers.replace_all(db, name, [offer for offer in on_sale if offer.provider == name])
 
+    def blocks(self, provider: str) -> list[Block]:
+        with reading(self.world.engine) as db:
+            return blocks.current(db, provider)
+
     def instances(self) -> list[str]:
         return [i.id for provider in self.providers.values() for i in provider.instances()]
 
@@ -108,6 +114,7 @@ def rig(engine, tmp_path) -> Rig:
         ssh_public_key="ssh-ed25519 AAAA broker",
         dead_man=timedelta(minutes=15),
         cpu_arch="x86_64",
+        image="0" * 12,
         lease_logs=tmp_path / "leases",
         jobs_folder=jobs_folder,
     )

@@ -4,6 +4,7 @@ from decimal import Decimal
 import pytest
 from factories import a_job, an_offer
 
+from broker.core.blocks import Cause
 from broker.core.demand import Limits
 from broker.core.errors import (
     CredentialsRefused,
@@ -45,8 +46,11 @@ def test_a_refused_credential_is_left_alone_from_then_on(rig):
     rig.providers["lambda-a"].fail_create = [CredentialsRefused("bad key")]
     rig.ask()
     rig.step(allot, launch)
-    with rig.world.engine.begin() as db:
-        assert "bad key" in purchasing.suspended(db, rig.clock())["lambda-a"]
+    (block,) = rig.blocks("lambda-a")
+    assert (block.cause, block.error) == (Cause.SALES_REFUSED, "bad key")
+    rig.ask("h100-2", job_id=8)
+    rig.step(allot, launch)
+    assert [x.provider for x in rig.ledger() if x.state == "bootstrapping"] == ["lambda-b", "lambda-b"]
 
 
 def test_a_machine_whose_purchase_was_answered_by_silence_is_adopted(rig):
