@@ -26,6 +26,7 @@ from broker.privileged.client import AsUserDomain, NetDomain, PrivilegedClient
 from broker.providers.base import Provider
 from broker.providers.http import Exchange, Hear, Wait
 from broker.providers.registry import make_providers
+from broker.providers.vast_webhook import VastWebhook
 from broker.provisioning.base import OpenShell
 from broker.provisioning.bundle import Bundle, find_bundle
 from broker.provisioning.keys import client_key
@@ -171,7 +172,7 @@ def build(
         lease_logs=site.lease_logs,
         ssh=lambda lease: (
             lease.ssh_port or site.ssh_port.get(lease.provider or "", 22),
-            site.ssh_user,
+            site.ssh_user.get(lease.provider or "", settings.node.ssh_user),
             site.ssh_key_file,
         ),
         health=driver.health,
@@ -203,7 +204,12 @@ def build(
         ),
     )
     return App(
-        api=create_app(operations, operator_uids(settings.site.operators), lambda: (CONTENT_TYPE, metrics.text())),
+        api=create_app(
+            operations,
+            operator_uids(settings.site.operators),
+            lambda: (CONTENT_TYPE, metrics.text()),
+            _receivers(settings, clock, partial(driver.wake, "sweep")),
+        ),
         driver=driver,
         engine=engine,
         owner=owner,
@@ -211,6 +217,17 @@ def build(
         knock=spool / "knock",
         socket=run / "api.sock",
     )
+
+
+def _receivers(
+    settings: Settings, clock: Callable[[], datetime], look: Callable[[], None]
+) -> dict[str, Callable[[Mapping[str, str], bytes], None]]:
+    """Credential → what takes the webhooks of its provider."""
+    return {
+        name: VastWebhook(name, provider.webhook_secret.reveal(), clock, look).receive
+        for name, provider in settings.providers.items()
+        if provider.webhook_secret is not None
+    }
 
 
 def outside_of(settings: Settings, clock: Callable[[], datetime], hear: Hear = lambda exchange: None) -> Outside:
@@ -241,7 +258,7 @@ def make_world(settings: Settings, engine: Engine, outside: Outside, clock: Call
         trusted=frozenset(name for name, p in settings.providers.items() if p.trusted),
         boot_timeout={name: timedelta(seconds=p.boot_timeout_s) for name, p in settings.providers.items()},
         ssh_port={name: p.ssh_port for name, p in settings.providers.items()},
-        ssh_user=settings.node.ssh_user,
+        ssh_user={name: p.ssh_user or settings.node.ssh_user for name, p in settings.providers.items()},
         ssh_key_file=key_file,
         ssh_public_key=public_key,
         dead_man=timedelta(seconds=settings.node.dead_man_s),

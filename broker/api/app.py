@@ -1,6 +1,6 @@
 """The application: routes, roles, problem documents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
 
@@ -9,17 +9,20 @@ from broker.api import problems
 from broker.api.bodies import BoundedBodies
 from broker.api.idempotency import Answers
 from broker.api.operations import Operations
-from broker.api.routes import leases, metrics, nodes, offers, providers, status, why
+from broker.api.routes import leases, metrics, nodes, offers, providers, status, webhooks, why
 
 PREFIX = "/api/v1"
 
 
 def create_app(
-    operations: Operations, operators: frozenset[int], exposition: Callable[[], tuple[str, bytes]] | None = None
+    operations: Operations,
+    operators: frozenset[int],
+    exposition: Callable[[], tuple[str, bytes]] | None = None,
+    receivers: Mapping[str, Callable[[Mapping[str, str], bytes], None]] | None = None,
 ) -> FastAPI:
     """The API over `operations`. `operators`: uids that may do everything (`auth.operator_uids`); root may anyway.
 
-    `exposition`: the metrics' media type and text, for `/metrics`.
+    `exposition`: the metrics' media type and text, for `/metrics`. `receivers`: credential → what takes its webhooks.
     """
     # No documentation pages: FastAPI's load their scripts from the internet.
     app = FastAPI(
@@ -29,7 +32,8 @@ def create_app(
     app.state.operators = operators
     app.state.answers = Answers()
     app.state.exposition = exposition
-    for module in (status, offers, leases, why, nodes, providers):
+    app.state.webhooks = dict(receivers or {})
+    for module in (status, offers, leases, why, nodes, providers, webhooks):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.add_middleware(BoundedBodies)

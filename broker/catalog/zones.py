@@ -1,5 +1,6 @@
 """Where providers' zones are, and whose grid feeds them. Pure; `zones.toml` beside it says whose word that is."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,7 +29,7 @@ class Location:
 
 @cache
 def place_of(kind: str, zone: str) -> Location | None:
-    """Of a zone of a kind of provider (`lambda`), or one that reads `place, COUNTRY`. None: nobody knows where that is."""
+    """Of a zone of a kind of provider (`lambda`). None: nobody knows where that is."""
     row = _table().get(kind, {}).get(zone)
     if row is not None:
         return Location(
@@ -37,12 +38,15 @@ def place_of(kind: str, zone: str) -> Location | None:
             grid_zone=row.get("grid"),
             confidence=Confidence(row["confidence"]),
         )
-    place, comma, country = (part.strip() for part in zone.rpartition(","))
-    if not comma or len(country) != 2 or not country.isupper():
+    if kind not in _table()["by_country"]["kinds"]:
+        return None
+    country, _, place = zone.partition("-")
+    if not re.fullmatch("[a-z]{2}", country):
         return None
     state = _table()["states"].get(country, {}).get(place)
-    alone = country if country in _table()["countries"]["grids"] else None
-    return Location(place=place, country=country, grid_zone=state or alone, confidence=Confidence.LOW)
+    alone = country.upper() if country.upper() in _table()["by_country"]["grids"] else None
+    words = place.replace("-", " ").title()
+    return Location(place=words, country=country.upper(), grid_zone=state or alone, confidence=Confidence.LOW)
 
 
 @cache

@@ -116,6 +116,8 @@ def _print_list(leases: list[dict[str, Any]]) -> None:
 
 def _print_lease(lease: dict[str, Any]) -> None:
     where = " ".join(lease[key] for key in ("provider", "zone", "instance_type") if lease[key])
+    if lease["capacity_type"] not in {None, "on_demand"}:
+        where += f" ({lease['capacity_type']})"
     rows = [
         ("lease", f"{lease['id']}, attempt {lease['attempt']} of request {lease['request_id']}"),
         ("node", f"{lease['node']} (shape {lease['shape']})"),

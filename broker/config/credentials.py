@@ -9,6 +9,11 @@ from broker.config.reading import Section
 from broker.config.secret_source import Noun, from_environment, from_file
 from broker.config.settings import ProviderSettings, Secret
 
+_WEBHOOK = Noun(
+    short="webhook secret", full="the secret that Vast showed when the webhook was made", variable="VAST_WEBHOOK_SECRET"
+)
+USER_PATTERN = r"[a-z_][a-z0-9_-]{0,31}"
+USER_RULE = "the login of the provider's image"
 _KEY = Noun(short="API key", full="the provider's API key", variable="LAMBDA_API_KEY")
 
 
@@ -22,9 +27,10 @@ def read_provider(
         rule="a region as the provider spells it",
         if_empty="names no region; leave the key out to buy in all of them",
     )
+    kind = section.choice("kind", kinds)
     settings = ProviderSettings(
         name=name,
-        kind=section.choice("kind", kinds),
+        kind=kind,
         base_url=_base_url(section),
         api_key=_api_key(section, os.environ if environ is None else environ),
         trusted=section.choice("trust", {"full", "none"}, "none") == "full",
@@ -33,9 +39,46 @@ def read_provider(
         call_interval_ms=section.whole_or_none("call_interval_ms", low=0, high=600_000, unit="milliseconds"),
         create_interval_ms=section.whole_or_none("create_interval_ms", low=0, high=600_000, unit="milliseconds"),
         ssh_port=section.whole("ssh_port", 22, low=1, high=65535),
+        ssh_user=_ssh_user(kind, section),
+        image=_image(kind, section),
+        webhook_secret=_webhook_secret(kind, section),
     )
     section.close()
     return settings
+
+
+def _ssh_user(kind: str, section: Section) -> str | None:
+    if kind == "vast":  # its VM images know no other login
+        return section.text("ssh_user", "root", pattern=USER_PATTERN, rule=USER_RULE)
+    if section.has("ssh_user"):
+        return section.text("ssh_user", pattern=USER_PATTERN, rule=USER_RULE)
+    section.text("ssh_user", "-")
+    return None
+
+
+def _image(kind: str, section: Section) -> str | None:
+    if kind == "vast":
+        # Without the registry in front, Vast rents a container out of a VM's offer and says nothing.
+        return section.text(
+            "image",
+            pattern=r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?/[a-z0-9._/-]+:[A-Za-z0-9@._-]+",
+            rule='the VM image, its registry in front and its tag behind: "REGISTRY/vastai/kvm:TAG", as Vast\'s console shows it',
+        )
+    if section.has("image"):
+        section.text("image")
+        section.note("image", f'kind = "{kind}" boots its own image; take the key out')
+    return None
+
+
+def _webhook_secret(kind: str, section: Section) -> Secret | None:
+    there = section.has("webhook_secret_file")
+    path = section.secret_source("webhook_secret_file")
+    if not there:
+        return None
+    if kind != "vast":
+        section.note("webhook_secret_file", f'kind = "{kind}" sends no webhooks; take the key out')
+        return None
+    return from_file(section, "webhook_secret_file", path, _WEBHOOK)
 
 
 def _base_url(section: Section) -> str | None:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from broker.catalog import accelerators
-from broker.config.credentials import read_provider
+from broker.config.credentials import USER_PATTERN, USER_RULE, read_provider
 from broker.config.database import read_database
 from broker.config.reading import InvalidConfig, Problem, Section, nearest, shown
 from broker.config.settings import (
@@ -23,7 +23,7 @@ from broker.config.settings import (
 )
 from broker.core.demand import Limits, Shape
 
-KINDS = frozenset({"lambda"})
+KINDS = frozenset({"lambda", "vast"})
 """The adapters a configuration may name."""
 
 _TABLES = ("site", "slurm", "overlay", "limits", "node", "policy")
@@ -177,9 +177,7 @@ def _limits(section: Section) -> Limits:
 
 def _node(section: Section, site: Site) -> NodeSettings:
     return NodeSettings(
-        ssh_user=section.text(
-            "ssh_user", "ubuntu", pattern=r"[a-z_][a-z0-9_-]{0,31}", rule="the login of the provider's image"
-        ),
+        ssh_user=section.text("ssh_user", "ubuntu", pattern=USER_PATTERN, rule=USER_RULE),
         lost_after_s=section.whole("lost_after_s", 120, low=8, high=_DAY_S, unit="seconds"),
         dead_man_s=section.whole("dead_man_s", 900, low=10, high=_DAY_S, unit="seconds"),
         bundle_dir=section.path("bundle_dir", site.state_dir / "bundle"),
@@ -314,4 +312,20 @@ def _providers(
             problems.append(Problem(where=where, text="a credential's name has at most 32 of a-z, 0-9 and -"))
         else:
             providers[name] = read_provider(name, Section(where, table, problems), environ, kinds)
+    _refuse_one_key_twice(providers, problems)
     return providers
+
+
+def _refuse_one_key_twice(providers: Mapping[str, ProviderSettings], problems: list[Problem]) -> None:
+    """A provider counts the calls of a key, and we those of a section: two of one key would go over its limit together."""
+    first: dict[tuple[str, str | None, str], str] = {}
+    for name, settings in providers.items():
+        key = (settings.kind, settings.base_url, settings.api_key.reveal())
+        if key[2] and key in first:
+            problems.append(
+                Problem(
+                    where=f"provider.{name}",
+                    text=f"has the same API key as provider.{first[key]}; keep one (`regions` says where it buys)",
+                )
+            )
+        first.setdefault(key, name)

@@ -129,6 +129,10 @@ class ProviderSettings:
     `regions` empty: every region the provider offers.
 
     `trusted`: its machines may hold the cluster's munge key.
+
+    `webhook_secret`: what the provider signs its webhooks with; None: none are taken.
+
+    `image`: what its machines boot, where the adapter asks for it; `ssh_user` None: `[node] ssh_user`.
     """
 
     name: str
@@ -141,6 +145,9 @@ class ProviderSettings:
     call_interval_ms: int | None
     create_interval_ms: int | None
     ssh_port: int
+    ssh_user: str | None = None
+    image: str | None = None
+    webhook_secret: Secret | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,8 @@ class Request:
     """Offers that failed already behind this call of ResumeProgram."""
     too_slow: frozenset[str] = frozenset()
     """Offers whose machines mostly boot later than Slurm waits now (p95 of their boots)."""
+    needed_until: datetime | None = None
+    """The work may last so long; None: nobody knows."""
     place: Place | None = None
     """Where the rest of the group stands already."""
 

@@ -50,6 +50,8 @@ class Offer:
     observed_at: datetime
     disk_price_per_gib_hour: Decimal | None = None
     """The disk is bought by size, `hardware.disk_gib` at most, at this price on top; None: it is in the price."""
+    disk_min_gib: int = 0
+    """The smallest disk that is sold so."""
     machine: str | None = None
     """The provider's name of the one physical machine behind the offer; None: any of a pool."""
     until: datetime | None = None
@@ -67,12 +69,13 @@ class Offer:
 
     def with_disk(self, disk_gib: int) -> "Offer":
         """The offer as it is bought with a disk of that size, if it can be had: the price includes it then."""
-        if self.disk_price_per_gib_hour is None or disk_gib > self.hardware.disk_gib:
+        size = max(disk_gib, self.disk_min_gib)
+        if self.disk_price_per_gib_hour is None or size > self.hardware.disk_gib:
             return self
         return replace(
             self,
-            hardware=replace(self.hardware, disk_gib=disk_gib),
-            price_per_hour=self.price_per_hour + self.disk_price_per_gib_hour * disk_gib,
+            hardware=replace(self.hardware, disk_gib=size),
+            price_per_hour=self.price_per_hour + self.disk_price_per_gib_hour * size,
             disk_price_per_gib_hour=None,
         )
 

@@ -1,7 +1,8 @@
 """The whole ledger as one file, the same for both databases.
 
 One JSON object a line: a header (format, cluster, schema, time), then the rows, table by table, as the database holds them;
-the last line has their number and the SHA-256 of every byte before it. A backup is loaded under its own schema and then
+the last line has their number and the SHA-256 of every byte before it. The offers' history is left out: it grows to a hundred
+times the rest, and no machine and no money depends on it. A backup is loaded under its own schema and then
 migrated, so that a newer release can restore what an older one wrote.
 """
 
@@ -22,6 +23,8 @@ from broker.db.engine import current_revision, engine_has, known_revisions, migr
 _FORMAT = "broker-ledger"
 _VERSION = 1
 _BOOKKEEPING = "alembic_version"
+HISTORY = frozenset({"offer_series", "offer_observations", "offer_readings", "offer_periods"})
+"""Tables that a backup leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ def dump(engine: Engine, cluster: str, now: datetime, out: IO[bytes]) -> Backup:
             raise BrokerError("there is no ledger yet: its database is empty; the daemon makes it when it starts")
         header = {"format": _FORMAT, "version": _VERSION, "cluster": cluster, "schema": schema}
         line({**header, "taken_at": now.isoformat()})
-        for table in _tables(db):
+        for table in (table for table in _tables(db) if table.name not in HISTORY):
             for row in db.execute(table.select().order_by(*table.primary_key.columns)).mappings():
                 values = {
                     name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()

@@ -119,9 +119,11 @@ def to_hand_back(db: Connection) -> list[Lease]:
 
 def unserved_shapes(db: Connection, since: datetime) -> set[str]:
     """The shapes of nodes that wait for a machine, or were given up for want of one since then."""
-    given_up = (leases.c.state == LeaseState.RELEASED) & leases.c.label.is_(None) & (leases.c.state_since >= since)
-    query = select(leases.c.shape).where((leases.c.state == LeaseState.REQUESTED) | given_up).distinct()
-    return set(db.execute(query).scalars())
+    waiting = select(leases.c.shape).where(leases.c.state == LeaseState.REQUESTED)
+    given_up = select(leases.c.shape).where(
+        leases.c.state_since >= since, leases.c.state == LeaseState.RELEASED, leases.c.label.is_(None)
+    )
+    return set(db.execute(waiting.union(given_up)).scalars())
 
 
 def holding(db: Connection, node: str) -> Lease | None:

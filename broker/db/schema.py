@@ -110,6 +110,7 @@ Index(
     postgresql_where=text(f"state IN ({_states(HOLDS_NODE)})"),
 )
 Index("ix_leases_state", leases.c.state)
+Index("ix_leases_state_since", leases.c.state_since)
 Index("ix_leases_request_id", leases.c.request_id)
 Index("ix_leases_job_id", leases.c.job_id)
 Index("ix_leases_node", leases.c.node)
@@ -169,6 +170,7 @@ offers = Table(
     Column("available", Boolean, nullable=False),
     Column("observed_at", Utc, nullable=False),
     Column("disk_price_per_gib_hour", Money),
+    Column("disk_min_gib", Integer),
     Column("machine", String(128)),
     Column("until", Utc),
     Column("egress_per_gb", Money),

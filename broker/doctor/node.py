@@ -321,6 +321,7 @@ def _from_there(
     shape = next(shape for shape in settings.shapes if shape.name == lease.shape)
     port_range = slurm.conf.value("SrunPortRange")
     made = place.run(["munge", "-n"])
+    login = provider.ssh_user or settings.node.ssh_user if provider else settings.node.ssh_user
     wanted = Wanted(
         node=lease.node,
         lease=lease.id,
@@ -335,7 +336,7 @@ def _from_there(
         export_port=settings.node.export_port,
         controllers=node_needs(slurm.conf).controllers,
         users=_Accounts(),
-        ssh_user=settings.node.ssh_user,
+        ssh_user=login,
         srun_port_range=port_range.text if port_range else None,
     )
     with ExitStack() as stack:
@@ -356,7 +357,7 @@ def _from_there(
                 open_shell(
                     address=lease.address or "",
                     port=lease.ssh_port or (provider.ssh_port if provider else 22),
-                    user=settings.node.ssh_user,
+                    user=login,
                     key_file=settings.site.state_dir / "ssh" / "id_ed25519",
                     host_key=lease.host_key or "",
                     transcript=Path("/dev/null"),
@@ -372,7 +373,7 @@ def _from_there(
         except (StepFailed, KeyError, ValueError) as exc:
             return [fail("SSH", f"the questions could not be asked: {exc}", f"broker node ssh {lease.node}")]
     asked = Asked(facts=facts, answers=answers, offset_s=there - (before + after) / 2, error_s=(after - before) / 2)
-    return [ok("SSH", f"{settings.node.ssh_user}@{lease.address}, with the pinned host key"), *judge(asked, wanted)]
+    return [ok("SSH", f"{login}@{lease.address}, with the pinned host key"), *judge(asked, wanted)]
 
 
 def _callbacks(settings: Settings, wanted: Wanted, port: int) -> tuple[tuple[str, str, int], ...]:

@@ -25,6 +25,9 @@ _SECTION = "providers"
 _DRIFT_S, _WRONG_S = 5, 60
 """munge gives up at 300 s, and so do providers' signatures; nodes that are off by 60 s are not taken."""
 
+_OWNERS = {"vast": "each stranger whose machine you rent"}
+"""Kind of provider → who has root below its machines, where that is not the provider."""
+
 _RESTART = "systemctl restart broker"
 
 
@@ -75,7 +78,8 @@ def judge_credential(
     found = []
     if not wanted.trusted:
         seen = 'trust = "none": Slurm up to 23.02 cannot run there without the munge key, so nothing is bought'
-        mend = f'trust = "full" in [provider.{wanted.name}], if its staff may hold your munge key'
+        whoever = _OWNERS.get(wanted.kind, "its staff")
+        mend = f'trust = "full" in [provider.{wanted.name}], if {whoever} may hold your munge key'
         found.append(warn(name, seen, mend))
     if suspended is not None:
         mend = f"broker provider show {wanted.name}; then: broker provider resume {wanted.name}, or wait"
@@ -95,7 +99,8 @@ def judge_credential(
         mend = "systemctl start broker; it ends them within two minutes (or end them in the provider's console)"
         found.append(warn(name, seen, mend))
     others = len(seen_there) - len(ours)
-    return found or [ok(name, f"taken; {len(ours)} machines of ours run there, {others} of others")]
+    holds = f"; the munge key goes to {_OWNERS[wanted.kind]}" if wanted.kind in _OWNERS else ""
+    return found or [ok(name, f"taken; {len(ours)} machines of ours run there, {others} of others{holds}")]
 
 
 def judge_limits(settings: Settings, leases: Iterable[Lease]) -> list[Finding]:

@@ -53,7 +53,7 @@ class State(Collector):
     def _of_ledger(self) -> Iterator[Metric]:
         with reading(self._engine) as db:
             living = leases.living(db)
-            on_sale = offers.current(db)
+            on_sale = offers.counts(db)
             standing = blocks.current(db)
             looked = looks.latest(db)
             paused = purchasing.paused(db)
@@ -65,13 +65,12 @@ class State(Collector):
             if lease.label is not None and lease.price_per_hour is not None:
                 price[lease.provider or "", lease.currency or ""] += lease.price_per_hour
         yield _family(catalogue.PRICE, [(key, float(amount)) for key, amount in price.items()])
-        count = Counter((offer.provider, "yes" if offer.available else "no") for offer in on_sale)
+        count = {(provider, "yes" if available else "no"): number for provider, available, number, _ in on_sale}
         read_at: dict[tuple[str, ...], float] = {}
-        for offer in on_sale:
-            key = (offer.provider,)
-            read_at[key] = max(read_at.get(key, 0.0), offer.observed_at.timestamp())
+        for provider, _, _, seen in on_sale:
+            read_at[provider,] = max(read_at.get((provider,), 0.0), seen.timestamp())
         every = [(name, word) for name in self._credentials for word in ("yes", "no")]
-        yield _family(catalogue.OFFERS, [(key, count[key]) for key in every])
+        yield _family(catalogue.OFFERS, [(key, count.get(key, 0)) for key in every])
         yield _family(catalogue.OFFERS_READ, read_at.items())
         now = self._clock()
         suspended = Blocks(standing, now, self._image).closed_credentials()

@@ -37,12 +37,14 @@ _STEADY_S = 7 * 86400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
-    """`p` and what it rests on. `age_s`: of the last report; `tried`, `refused`: purchases, weighted by their age."""
+    """`p` and what it rests on. `age_s`: of the last report; `known`: something is known of how long such reports hold;
+    `tried`, `refused`: purchases, weighted by their age."""
 
     p: float
     listed: bool
     age_s: float
     half_life_s: float
+    known: bool
     tried: float
     refused: float
 
@@ -50,6 +52,8 @@ class Chance:
         """`seen 4 min ago, half-life 3 min`, for people."""
         seen = f"{'seen' if self.listed else 'sold out'} {_span(self.age_s)} ago"
         life = "steady" if self.half_life_s > _STEADY_S else f"half-life {_span(self.half_life_s)}"
+        if not self.known:
+            life = "half-life not learned yet"
         said = f"{seen}, {life}" if self.listed else seen
         if round(self.refused):
             said += f", {round(self.refused)} of {max(round(self.tried), round(self.refused))} purchases refused"
@@ -98,6 +102,7 @@ class Model:
             listed=offer.available,
             age_s=age,
             half_life_s=math.log(2) / rates.leave,
+            known=rates is not DEFAULT,
             tried=own.tried,
             refused=own.refused,
         )
@@ -148,15 +153,19 @@ def fit(
     return model_of(tallies(seen, looks, now, memory), count_purchases(seen, now))
 
 
-def model_of(zones: Mapping[Sku, Tally], purchases: Mapping[tuple[str, ...], Purchases]) -> Model:
-    """A zone's rates lean on its instance type's, those on what is shipped or on the credential's."""
+def model_of(
+    zones: Mapping[Sku, Tally],
+    purchases: Mapping[tuple[str, ...], Purchases],
+    shipped: Mapping[str, Rates] = SHIPPED,
+) -> Model:
+    """A zone's rates lean on its instance type's, those on what is `shipped` or on the credential's."""
     types: dict[tuple[str, str], Tally] = defaultdict(Tally)
     credentials: dict[str, Tally] = defaultdict(Tally)
     for sku, tally in zones.items():
         types[sku.provider, sku.instance_type].add(tally)
         credentials[sku.provider].add(tally)
     of_credential = {name: rates_of(tally, DEFAULT) for name, tally in credentials.items()}
-    of_type = {key: rates_of(tally, SHIPPED.get(key[1], of_credential[key[0]])) for key, tally in types.items()}
+    of_type = {key: rates_of(tally, shipped.get(key[1], of_credential[key[0]])) for key, tally in types.items()}
     return Model(
         rates={sku: rates_of(tally, of_type[sku.provider, sku.instance_type]) for sku, tally in zones.items()},
         type_rates=of_type,
@@ -205,7 +214,7 @@ def tallies(
     memory: timedelta | None = _MEMORY,
 ) -> dict[Sku, Tally]:
     """What `fit` learns rates from."""
-    watched = {name: _Looks(at) for name, at in looks.items()}
+    watched = {name: _Looks(at, now, memory) for name, at in looks.items()}
     found: dict[Sku, Tally] = defaultdict(Tally)
     last: dict[str, Seen] = {}
 
@@ -213,7 +222,7 @@ def tallies(
         look = watched.get(was.sku.provider)
         if look is None:
             return
-        seconds, number = look.between(was.at, until, now, memory)
+        seconds, number = look.between(was.at, until)
         end = _weight(until, now, memory) if changed else 0.0
         # A state that was seen was seen once at least.
         number = max(number, end)
@@ -240,30 +249,40 @@ def tallies(
 class _Looks:
     """When a credential's offers were looked at: how many looks, and seconds that were looked at, lie between two times.
 
-    A gap far longer than the usual pace (the daemon was away) does not count as looked at.
+    Both are weighted by their age at `now`. A gap far longer than the usual pace (the daemon was away) does not count as
+    looked at.
     """
 
-    def __init__(self, looks: Sequence[tuple[datetime, int]]) -> None:
-        self._spans = [
-            (before, after, number) for (before, _), (after, number) in pairwise(looks) if after - before <= _AWAY
+    def __init__(self, looks: Sequence[tuple[datetime, int]], now: datetime, memory: timedelta | None) -> None:
+        spans = [
+            (before.timestamp(), (after - before).total_seconds(), number, _weight(before, now, memory))
+            for (before, _), (after, number) in pairwise(looks)
+            if timedelta() < after - before <= _AWAY
         ]
-        seconds = sum((after - before).total_seconds() for before, after, _ in self._spans)
-        self.pace_s = seconds / max(1, sum(number for *_, number in self._spans)) if seconds else 30.0
-        self._starts = [before for before, *_ in self._spans]
+        seconds, number = sum(length for _, length, *_ in spans), sum(number for *_, number, _ in spans)
+        self.pace_s = seconds / number if number and seconds else 30.0
+        self._spans = spans
+        self._starts = [start for start, *_ in spans]
+        self._until = [(0.0, 0.0)]
+        """What lies before each span."""
+        for _, length, count, weight in spans:
+            before_s, before_n = self._until[-1]
+            self._until.append((before_s + length * weight, before_n + count * weight))
 
-    def between(self, low: datetime, high: datetime, now: datetime, memory: timedelta | None) -> tuple[float, float]:
-        """(seconds, looks), both weighted."""
-        seconds = number = 0.0
-        for before, after, count in self._spans[max(0, bisect_right(self._starts, low) - 1) :]:
-            if before >= high:
-                break
-            began, ended = max(low, before), min(high, after)
-            if began < ended:
-                part = (ended - began).total_seconds()
-                weight = _weight(began + (ended - began) / 2, now, memory)
-                seconds += part * weight
-                number += count * part / (after - before).total_seconds() * weight
-        return seconds, number
+    def between(self, low: datetime, high: datetime) -> tuple[float, float]:
+        """(seconds, looks)."""
+        (low_s, low_n), (high_s, high_n) = self._before(low), self._before(high)
+        return high_s - low_s, high_n - low_n
+
+    def _before(self, at: datetime) -> tuple[float, float]:
+        moment = at.timestamp()
+        place = bisect_right(self._starts, moment) - 1
+        if place < 0:
+            return 0.0, 0.0
+        start, length, count, weight = self._spans[place]
+        part = min(1.0, (moment - start) / length)
+        before_s, before_n = self._until[place]
+        return before_s + part * length * weight, before_n + part * count * weight
 
 
 _AWAY = timedelta(minutes=15)

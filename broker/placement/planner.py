@@ -153,6 +153,8 @@ def _not_now(request: Request, offer: Offer) -> str | None:
         return SOLD_OUT
     if offer.id in request.excluded_offers:
         return "failed already for this node"
+    if offer.until is not None and request.needed_until is not None and offer.until < request.needed_until:
+        return "its provider takes the machine back before the job could end"
     if offer.id in request.too_slow:
         return "boots more slowly than Slurm waits for the node"
     if request.place is not None and (offer.provider, offer.zone) != (request.place.provider, request.place.zone):

@@ -143,8 +143,12 @@ class HeardClient(httpx.Client):
 
 
 def endpoint_of(path: str) -> str:
-    """`path` without what names one thing: words of eight or more characters with a digit in them."""
-    return "/".join("{id}" if len(word) >= 8 and re.search(r"\d", word) else word for word in path.split("/"))
+    """`path` without what names one thing: numbers, and words of eight or more characters with a digit in them."""
+    return "/".join("{id}" if _names_one_thing(word) else word for word in path.split("/"))
+
+
+def _names_one_thing(word: str) -> bool:
+    return word.isdecimal() or (len(word) >= 8 and re.search(r"\d", word) is not None)
 
 
 def _date(text: str) -> datetime | None:

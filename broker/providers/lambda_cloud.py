@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
 
@@ -200,9 +200,9 @@ class LambdaProvider:
             cents = kind["price_cents_per_hour"]
             name = str(kind["name"])
             hardware = _hardware(kind)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, OverflowError) as exc:
             raise _Unusable("a field is missing or has another type") from exc
-        if isinstance(cents, bool) or not isinstance(cents, int) or not 0 < cents < _ABSURD_CENTS:
+        if not _is_price(cents):
             raise _Unusable("its price is no amount of cents")
         zones = [zone for zone in regions if not self._regions or zone in self._regions]
         return [
@@ -224,21 +224,22 @@ class LambdaProvider:
         ]
 
     def _instance(self, row: object) -> Instance:
-        if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("status"), str):
-            raise ProviderUnavailable(f"{self.name}: an instance without id or status: {str(row)[:120]}")
+        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+            raise ProviderUnavailable(f"{self.name}: an instance without id: {str(row)[:120]}")
+        status = row["status"] if isinstance(row.get("status"), str) else str(row.get("status"))[:40]
         kind, region = row.get("instance_type"), row.get("region")
         cents = kind.get("price_cents_per_hour") if isinstance(kind, dict) else None
         address, private = row.get("ip"), row.get("private_ip")
         return Instance(
             id=row["id"],
             label=row["name"] if isinstance(row.get("name"), str) else None,
-            state=_STATES.get(row["status"], InstanceState.UNKNOWN),
-            raw_state=row["status"],
+            state=_STATES.get(status, InstanceState.UNKNOWN),
+            raw_state=status,
             address=str(address).split("/")[0] if address else None,
             private_address=str(private).split("/")[0] if private else None,
             instance_type=str(kind["name"]) if isinstance(kind, dict) and "name" in kind else None,
             zone=str(region["name"]) if isinstance(region, dict) and "name" in region else None,
-            price_per_hour=Decimal(cents) / 100 if isinstance(cents, int) else None,
+            price_per_hour=Decimal(cents) / 100 if _is_price(cents) else None,
         )
 
     def _call(
@@ -260,7 +261,7 @@ class LambdaProvider:
             raise lost(f"{what}: HTTP {response.status_code}")
         try:
             answer = response.json()
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             if response.is_error:
                 raise ProviderError(f"{what}: HTTP {response.status_code} with a body that is not JSON") from exc
             raise lost(f"{what}: HTTP {response.status_code} with a body that is not JSON") from exc
@@ -279,6 +280,10 @@ def _error(what: str, status: int, answer: object) -> ProviderError:
     if code == "global/invalid-parameters" and re.search(r"[Rr]egion .* does not exist", message):
         kind = NoCapacity  # Lambda's way of saying that a region was withdrawn
     return kind(f"{what}: {message or f'HTTP {status}'} ({code or 'no code'})")
+
+
+def _is_price(cents: object) -> TypeGuard[int]:
+    return isinstance(cents, int) and not isinstance(cents, bool) and 0 < cents < _ABSURD_CENTS
 
 
 class _Unusable(Exception):

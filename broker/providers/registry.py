@@ -11,6 +11,8 @@ from broker.providers.base import Provider
 from broker.providers.http import Hear, HeardClient, Pace, heard_sleep
 from broker.providers.lambda_cloud import BASE_URL as LAMBDA_URL
 from broker.providers.lambda_cloud import LambdaProvider
+from broker.providers.vast import BASE_URL as VAST_URL
+from broker.providers.vast import VastProvider
 
 # Connect fast or not at all; a launch may take its time, and giving up on it early makes its outcome unknown.
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -33,17 +35,36 @@ def make_providers(
 
 
 def _lambda(settings: ProviderSettings, clock: Callable[[], datetime], hear: Hear) -> Provider:
-    http = HeardClient(
+    return LambdaProvider(
+        settings.name,
+        _http(settings, hear, LAMBDA_URL),
+        clock,
+        regions=frozenset(settings.regions),
+        pace=_pace(settings),
+        sleep=heard_sleep(settings.name, hear),
+    )
+
+
+def _vast(settings: ProviderSettings, clock: Callable[[], datetime], hear: Hear) -> Provider:
+    return VastProvider(
+        settings.name,
+        _http(settings, hear, VAST_URL),
+        clock,
+        image=settings.image or "",
+        regions=frozenset(settings.regions),
+        pace=_pace(settings),
+        sleep=heard_sleep(settings.name, hear),
+    )
+
+
+def _http(settings: ProviderSettings, hear: Hear, url: str) -> httpx.Client:
+    return HeardClient(
         settings.name,
         hear,
-        base_url=settings.base_url or LAMBDA_URL,
+        base_url=settings.base_url or url,
         headers={"Authorization": f"Bearer {settings.api_key.reveal()}"},
         timeout=_TIMEOUT,
         limits=_CONNECTIONS,
-    )
-    sleep = heard_sleep(settings.name, hear)
-    return LambdaProvider(
-        settings.name, http, clock, regions=frozenset(settings.regions), pace=_pace(settings), sleep=sleep
     )
 
 
@@ -56,7 +77,7 @@ def _pace(settings: ProviderSettings) -> Pace:
 
 
 Maker = Callable[[ProviderSettings, Callable[[], datetime], Hear], Provider]
-MAKERS: Mapping[str, Maker] = {"lambda": _lambda}
+MAKERS: Mapping[str, Maker] = {"lambda": _lambda, "vast": _vast}
 KINDS = frozenset(MAKERS)
-URLS: Mapping[str, str] = {"lambda": LAMBDA_URL}
+URLS: Mapping[str, str] = {"lambda": LAMBDA_URL, "vast": VAST_URL}
 """Kind of provider → its API's own address, where the configuration names no other."""

@@ -27,7 +27,7 @@ from broker.placement.chances import Model
 from broker.placement.planner import SOLD_OUT, Plan, plan
 from broker.reconcile import refusals
 from broker.reconcile.driver import Task
-from broker.reconcile.join import LAST_STEP
+from broker.reconcile.join import HOME_STEP
 from broker.reconcile.world import World
 from broker.services import purchases
 from broker.slurm import hostlist
@@ -126,12 +126,13 @@ class _Pass:
             # Whose machine failed; what was refused is for the blocks to say.
             excluded_offers=frozenset(past.offer_id for past in party.tried if past.offer_id and past.instance_id),
             too_slow=slow,
+            needed_until=self._needed_until(party, left),
             place=place,
         )
         # A burst of like jobs is planned once.
         wished = party.job.comment if party.job is not None else ""
         trying = party.job.id if party.job is not None and party.job.id in self.blocks.trying_jobs else None
-        key = (lease.shape, wished, request.excluded_offers, slow, place, trying)
+        key = (lease.shape, wished, request.excluded_offers, slow, request.needed_until, place, trying)
         if key not in self.plans:
             self.plans[key] = plan(
                 request,
@@ -142,6 +143,13 @@ class _Pass:
                 self.chance,
             )
         return self.plans[key]
+
+    def _needed_until(self, party: Party, left: timedelta) -> datetime | None:
+        """As late as the job may end: it starts before Slurm's patience ends. To the minute, as bursts share plans."""
+        if party.job is None or party.job.time_limit is None:
+            return None
+        boot = timedelta(minutes=-(-max(timedelta(0), left) // timedelta(minutes=1)))
+        return self.now + boot + party.job.time_limit
 
 
 def find(world: World) -> Iterable[Task]:
@@ -299,8 +307,9 @@ def _take_over(look: _Pass, party: Party) -> bool:
         with look.world.engine.begin() as db:
             for machine, wanted in zip(there, party.waiting, strict=True):
                 ours, theirs = leases.get(db, machine.id), leases.get(db, wanted.id)
-                if ours.state is not LeaseState.BOOTSTRAPPING or theirs.state is not LeaseState.REQUESTED:
-                    raise StaleLease(machine.id)  # one of them was given up meanwhile: all of it is looked at anew
+                gone = ours.state is not LeaseState.BOOTSTRAPPING or theirs.state is not LeaseState.REQUESTED
+                if gone or HOME_STEP in steps.of_lease(db, machine.id):
+                    raise StaleLease(machine.id)  # given up, or further on meanwhile: all of it is looked at anew
                 purchases.take_over(db, ours, theirs, look.now)
                 steps.forget_after(db, machine.id, steps.BEFORE_NODE)
         look.changed = True
@@ -314,8 +323,8 @@ def _fits(look: _Pass, party: Party, machine: Lease) -> bool:
     if machine.shape != party.waiting[0].shape or machine.job_id == party.waiting[0].job_id:
         return False
     with reading(look.world.engine) as db:
-        if LAST_STEP in steps.of_lease(db, machine.id):
-            return False  # its slurmd answers under the old name already
+        if HOME_STEP in steps.of_lease(db, machine.id):
+            return False  # it may hold a home, and its slurmd soon answers under the old name
     ours = [replace(offer, available=True) for offer in look.on_sale if offer.id == machine.offer_id]
     request = Request(
         shape=look.world.site.shapes[machine.shape], wishes=_wishes(party.job), cpu_arch=look.world.site.cpu_arch

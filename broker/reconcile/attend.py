@@ -20,7 +20,7 @@ from broker.db.jobs import AttendedJob
 from broker.provisioning.steps import JobOnNode, end_job_steps, start_job_steps
 from broker.reconcile import lost, peers, waiter
 from broker.reconcile.driver import Task
-from broker.reconcile.join import LAST_STEP
+from broker.reconcile.join import HOME_STEP
 from broker.reconcile.living import HOLDS, latest_end
 from broker.reconcile.nodes import run_on_node
 from broker.reconcile.world import World
@@ -64,15 +64,15 @@ def find(world: World) -> Iterable[Task]:
 
 
 def attend(world: World, waiting: WaitingJob) -> None:
-    """Put the home on each node whose machine is joined; when all have it and answer Slurm, let the job go."""
+    """Put the home on each machine that can reach it; when all have it and answer Slurm, let the job go."""
     with reading(world.engine) as db:
         held = leases.holders(db, waiting.nodes)
-        started = steps.finished(db, LAST_STEP, [LeaseState.READY, LeaseState.BOOTSTRAPPING])
-        joined = [held[node] for node in waiting.nodes if node in held and held[node].id in started]
+        reaching = steps.finished(db, HOME_STEP, [LeaseState.READY, LeaseState.BOOTSTRAPPING])
+        reachable = [held[node] for node in waiting.nodes if node in held and held[node].id in reaching]
         at_home = {job.lease_id for job in jobs.open_jobs(db) if job.job_id == waiting.id and job.mounted_at}
     if not _first_run_ended(world, waiting, {lease.id for lease in held.values()}):
         return
-    missing = [lease for lease in joined if lease.id not in at_home]
+    missing = [lease for lease in reachable if lease.id not in at_home]
     if missing:
         job = next(iter(world.slurm.jobs([waiting.id])), None)
         if job is None or job.state != "CONFIGURING" or not set(waiting.nodes) <= set(job.nodes):
@@ -85,7 +85,7 @@ def attend(world: World, waiting: WaitingJob) -> None:
         # Slurm may have seen the nodes while the home was mounted; the nudge for that found us busy.
         with reading(world.engine) as db:
             held = leases.holders(db, waiting.nodes)
-    met = _introduce(world, waiting, [lease for lease in joined if lease.id in at_home])
+    met = _introduce(world, waiting, [lease for lease in reachable if lease.id in at_home])
     ready = {node for node, lease in held.items() if lease.state is LeaseState.READY and lease.id in at_home}
     if met and ready >= set(waiting.nodes):
         _let_go(world, waiting)

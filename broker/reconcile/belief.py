@@ -10,6 +10,8 @@ from broker.core.offers import Offer, Reading
 # wiped a public catalogue. Smaller: a sell-out is doubted for minutes. Larger: half a catalogue vanishes unasked.
 _KEPT = 0.5
 _TIMES = 3
+# What an incomplete list does not show may be there or gone. Longer: the dead are bought. Shorter: the living are not.
+_UNSEEN = timedelta(minutes=30)
 _LASTING = timedelta(minutes=2)
 
 
@@ -31,10 +33,13 @@ def doubt(before: Iterable[Offer], reading: Reading, doubted: Sequence[datetime]
     )
 
 
-def with_the_unseen(before: Mapping[str, Offer], reading: Reading) -> dict[str, Offer]:
-    """The reading's offers by id; where there was more than it showed, what it did not show stays as it was."""
+def with_the_unseen(before: Mapping[str, Offer], reading: Reading, now: datetime) -> dict[str, Offer]:
+    """The reading's offers by id; where there was more than it showed, what it did not show stays for a while."""
     seen = {offer.id: offer for offer in reading.offers}
-    return seen if reading.complete else {**before, **seen}
+    if reading.complete:
+        return seen
+    unseen = {offer_id: offer for offer_id, offer in before.items() if now - offer.observed_at < _UNSEEN}
+    return unseen | seen
 
 
 def changes(before: Mapping[str, Offer], seen: Mapping[str, Offer], now: datetime) -> list[Observation]:

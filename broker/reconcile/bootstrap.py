@@ -16,9 +16,9 @@ from broker.provisioning.run import run_join
 from broker.provisioning.steps import console_step
 from broker.reconcile import breakers
 from broker.reconcile.driver import Task
-from broker.reconcile.join import LAST_STEP
+from broker.reconcile.join import HOME_STEP, LAST_STEP
 from broker.reconcile.nodes import log_file, open_node
-from broker.reconcile.watch import taken_away, told
+from broker.reconcile.watch import not_as_ordered, taken_away, told
 from broker.reconcile.world import World
 from broker.services import purchases
 
@@ -40,6 +40,7 @@ class _Fault(Enum):
 
     MACHINE = auto()
     PROVIDER = auto()
+    """Or its host's: it says nothing of our image."""
     NONE = auto()
 
 
@@ -150,6 +151,9 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
         reason = f"the provider ended the machine while it booted ({seen.raw_state})"
         _abandon(world, lease, reason, _Fault.PROVIDER)
         return None
+    if seen is not None and (wrong := not_as_ordered(lease, seen)):
+        _abandon(world, lease, wrong, _Fault.PROVIDER)
+        return None
     if seen is not None and seen.state is InstanceState.UNHEALTHY and now - lease.state_since > _UNHEALTHY_LIMIT:
         _abandon(world, lease, f"the machine is {seen.raw_state} since it was bought", _Fault.MACHINE)
         return None
@@ -187,6 +191,8 @@ def _join(world: World, lease: Lease) -> None:
                 changes["overlay_key"] = outputs["public_key"]
             if changes:
                 leases.amend(db, current, None, now, **changes)
+        if name == HOME_STEP:
+            world.nudge()
 
     def add_peer(public_key: str) -> None:
         address = str(world.site.addresses[lease.node])

@@ -103,6 +103,12 @@ class Driver:
             if running.activity.nudged:
                 running.wake.set()
 
+    def wake(self, name: str) -> None:
+        """One activity looks now, nudged or not: something outside said that there is something to see."""
+        for running in self._running:
+            if running.activity.name == name:
+                running.wake.set()
+
     def health(self) -> dict[str, tuple[datetime | None, str | None]]:
         """Activity → (last success, last error since)."""
         with self._lock:

@@ -15,6 +15,8 @@ from broker.services import purchases
 log = logging.getLogger("broker.join")
 
 LAST_STEP = "slurmd"
+HOME_STEP = "home_key"
+"""From this step of the join on a home can be brought: it comes while slurmd starts."""
 # slurmd registers within a second. Too short: a busy slurmctld costs us good machines; too long: the next offer comes late.
 _REGISTRATION_LIMIT = timedelta(seconds=90)
 

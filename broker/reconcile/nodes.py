@@ -19,7 +19,7 @@ def open_node(world: World, lease: Lease, other_host_key: str | None = None) -> 
     return world.open_shell(
         address=lease.address,
         port=lease.ssh_port or world.site.ssh_port.get(lease.provider or "", 22),
-        user=world.site.ssh_user,
+        user=world.site.ssh_user.get(lease.provider or "", "root"),
         key_file=world.site.ssh_key_file,
         host_key=lease.host_key,
         transcript=log_file(world, lease, "boot"),

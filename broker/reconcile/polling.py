@@ -29,9 +29,12 @@ def flickering(offers: Iterable[Offer], model: Model, now: datetime) -> Mapping[
     return {kind: not lasts for kind, lasts in steady.items()}
 
 
-def interval_s(wanted: Iterable[Kind], flickers: Mapping[Kind, bool]) -> float:
-    """Seconds between two readings of a credential that sells these kinds, while jobs wait for `wanted`."""
+def interval_s(wanted: Iterable[Kind], flickers: Mapping[Kind, bool], *, doubted: bool = False) -> float:
+    """Seconds between two readings of a credential that sells these kinds, while jobs wait for `wanted`.
+
+    `doubted`: its newest list was not believed, and is looked at again.
+    """
     sold = [flickers[kind] for kind in wanted if kind in flickers]
     if not sold:
-        return _IDLE_S
+        return _WAITED_FOR_S if doubted else _IDLE_S
     return _FLICKERS_S if any(sold) else _WAITED_FOR_S

@@ -38,6 +38,7 @@ class _Watched:
     """Since the last reading that was written down."""
     flickers: Mapping[polling.Kind, bool] = field(default_factory=dict)
     not_before: datetime | None = None
+    doubted: bool = False
 
 
 class Refresh:
@@ -87,13 +88,17 @@ class Refresh:
             return True
         if watched.not_before is not None and now < watched.not_before:
             return False
-        return (now - watched.begun).total_seconds() >= polling.interval_s(wanted, watched.flickers)
+        interval_s = polling.interval_s(wanted, watched.flickers, doubted=watched.doubted)
+        return (now - watched.begun).total_seconds() >= interval_s
 
     def _keep(self, name: str, found: Reading, watched: _Watched) -> bool:
         """Whether there is something to buy that was not there before."""
+        # Only this task writes the credential's offers, but for a refused purchase, which is an observation, too: nobody
+        # need wait while a market's thousands are read and compared.
+        with reading(self._world.engine) as db:
+            before = {offer.id: offer for offer in offers.current(db, provider=name)}
         with self._world.engine.begin() as db:
             now = self._world.clock()
-            before = {offer.id: offer for offer in offers.current(db, provider=name)}
             last = observations.last_look(db, name)
             doubted = observations.doubted_since(db, name, last.at if last else None)
             why = belief.doubt(before.values(), found, doubted, now)
@@ -107,15 +112,16 @@ class Refresh:
                 note=why,
                 left_out=dict(found.reasons()),
             )
+            watched.doubted = why is not None
             if why is not None:
                 observations.append_look(db, taken)
                 watched.looks = 0
                 self._warn(name, f"its offers as read now are not believed: {why}")
                 return False
-            fresh = _less_refused(db, belief.with_the_unseen(before, found))
+            fresh = _less_refused(db, belief.with_the_unseen(before, found, now))
             changed = belief.changes(before, fresh, now)
             observations.append(db, changed)
-            offers.replace_all(db, name, fresh.values())
+            offers.bring_up_to_date(db, name, before, fresh)
             if _worth_writing(last, replace(taken, changes=len(changed)), bool(doubted)):
                 observations.append_look(db, replace(taken, changes=len(changed)))
                 watched.looks = 0
@@ -126,9 +132,16 @@ class Refresh:
     def _warn_of(self, name: str, found: Reading) -> None:
         for row in found.left_out:
             self._warn(name, f"left out of its offers, {row.what} for one: {row.reason}", f"left out: {row.reason}")
-        for offer in found.offers:
-            if offer.available and place_of(offer.kind, offer.zone) is None:
-                self._warn(name, f"zone {offer.zone!r} is in no list of ours: its place and grid are not known")
+        unknown = {offer.zone for offer in found.offers if offer.available and place_of(offer.kind, offer.zone) is None}
+        if new := sorted(zone for zone in unknown if (name, zone) not in self._warned):
+            self._warned |= {(name, zone) for zone in new[:_WARNINGS]}
+            more = f" and {len(new) - 5} more" if len(new) > 5 else ""
+            log.warning(
+                "provider=%s zones in no list of ours, their place and grid are not known: %s%s",
+                name,
+                ", ".join(repr(zone) for zone in new[:5]),
+                more,
+            )
 
     def _warn(self, provider: str, what: str, once: str | None = None) -> None:
         """Once for each `once`: what is odd in a list is odd in each reading of it."""

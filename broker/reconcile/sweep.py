@@ -62,6 +62,8 @@ class Sweep:
                 found = known.get(lease.instance_id)
                 if found is not None and taken_away(found):
                     lost.lose(self._world, lease.id, told(found))
+                elif found is not None and found.notice is not None:
+                    self._say_once(lease, f"notice of the provider: {found.notice}")
                 self._vanished(provider, lease, found is not None)
         self._confirm(provider, known)
 
@@ -145,6 +147,15 @@ class Sweep:
             except InstanceNotFound:
                 with self._world.engine.begin() as db:
                     residue.gone(db, provider.name, INSTANCE, [instance_id], self._world.clock())
+
+    def _say_once(self, lease: Lease, what: str) -> None:
+        with reading(self._world.engine) as db:
+            said = any(event.reason == what for event in leases.events(db, lease.id))
+        if not said:
+            log.warning("lease_id=%s node=%s %s", lease.id, lease.node, what)
+            with self._world.engine.begin() as db:
+                current = leases.get(db, lease.id)
+                leases.note(db, current, what, self._world.clock(), was=current.state)
 
     def _vanished(self, provider: Provider, lease: Lease, seen: bool) -> None:
         now = self._world.clock()

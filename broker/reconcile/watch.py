@@ -102,6 +102,13 @@ def taken_away(instance: Instance) -> bool:
     return instance.state in {InstanceState.STOPPING, InstanceState.STOPPED}
 
 
+def not_as_ordered(lease: Lease, instance: Instance) -> str | None:
+    """Why the machine is not what was bought, as its provider tells; None: it is, or nobody tells."""
+    if lease.capacity_type is None or instance.capacity_type in {None, lease.capacity_type}:
+        return None
+    return f"it was rented as {instance.capacity_type}, and ordered as {lease.capacity_type}"
+
+
 def told(instance: Instance) -> str:
     """Why such a machine is lost."""
     return f"the provider takes the machine away ({instance.raw_state})"

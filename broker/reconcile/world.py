@@ -34,7 +34,8 @@ class Site:
     trusted: frozenset[str]
     boot_timeout: Mapping[str, timedelta]
     ssh_port: Mapping[str, int]
-    ssh_user: str
+    ssh_user: Mapping[str, str]
+    """Credential → the login of its machines, as `ssh_port`."""
     ssh_key_file: Path
     ssh_public_key: str
     dead_man: timedelta

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.core.errors import BrokerError
-from broker.sandbox.emulators.lambda_cloud import MachineSpec
 from broker.sandbox.emulators.lambda_instance import private_address
+from broker.sandbox.emulators.machines import MachineSpec
 from broker.templating import shipped
 
 BRIDGE = "internet"
@@ -154,7 +154,13 @@ class EmulatedMachines:
         (seed / "etc" / "emulated-gpu").write_text(f"NAME='{spec.gpu}'\nMIB={spec.gpu_mib}\nCOUNT={spec.gpus}\n")
         if not spec.ssh:
             (seed / "etc" / "emulated-no-ssh").touch()
-        (seed / "home/ubuntu/.ssh/authorized_keys").write_text(spec.public_key + "\n")
+        home = seed / ("root" if spec.user == "root" else f"home/{spec.user}")
+        (home / ".ssh").mkdir(parents=True, exist_ok=True)
+        (home / ".ssh/authorized_keys").write_text(spec.public_key + "\n")
+        if spec.ssh_port != 22:
+            # As behind a host's address that passes this port on to the VM's 22.
+            (seed / "etc/ssh/sshd_config.d").mkdir(parents=True, exist_ok=True)
+            (seed / "etc/ssh/sshd_config.d/port.conf").write_text(f"Port {spec.ssh_port}\n")
         user_data = seed / "var/lib/cloud/user-data"
         user_data.touch(0o600)
         user_data.write_text(spec.user_data)

@@ -4,6 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+CREDENTIALS = {"lambda-a": "lambda", "lambda-b": "lambda", "vast-a": "vast"}
+"""Credential → kind of emulated provider."""
+PORTS = {"lambda": 8080, "vast": 8081}
+"""Kind → the port of its API, at the sandbox's cloud address."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:

@@ -21,10 +21,9 @@ from broker.core.errors import BrokerError
 from broker.provisioning.templates import render as render_bootstrap
 from broker.sandbox import hosts, prepare
 from broker.sandbox.emulators.faults import faults_from
-from broker.sandbox.layout import layout
+from broker.sandbox.layout import CREDENTIALS, PORTS, layout
 from broker.templating import render, shipped
 
-_CREDENTIALS = ("lambda-a", "lambda-b")
 _USERS = frozenset({"root", "alice", "bob", "broker"})
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The sandbox's first process waits until it is on record: were `up` killed before, nobody could find it to end it.
@@ -162,7 +161,7 @@ class Sandbox:
         return subprocess.Popen(self.command(user, argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 
     def bill(self) -> list[dict[str, Any]]:
-        """The emulated provider's own bill."""
+        """The emulated providers' own bills."""
         rows: list[dict[str, Any]] = self._ask("GET", "/bill")
         return rows
 
@@ -180,7 +179,8 @@ class Sandbox:
         self._ask("POST", f"/vanish/{instance_id}")
 
     def take_away(self, instance_id: str) -> None:
-        """The provider announces that it takes a machine away: it is `preempted` now, and off some seconds later."""
+        """Lambda announces that it takes a machine away: it is `preempted` now, and off some seconds later. A bid at Vast is
+        outbid: off without notice, and on again by itself some seconds later unless it is ended."""
         self._ask("POST", f"/preempt/{instance_id}")
 
     def cut(self, address: str) -> None:
@@ -260,14 +260,15 @@ class Sandbox:
         where.log.chmod(0o1777)
         text = render(
             "sandbox/broker.toml",
-            credentials=_CREDENTIALS,
+            credentials=CREDENTIALS,
+            ports=PORTS,
             controller=hosts.CONTROLLER,
             cloud=hosts.CLOUD,
             **values,
         )
         etc_broker = where.directory / "etc-broker"
         prepare.write(etc_broker / "broker.toml", text, 0o640)
-        for name in _CREDENTIALS:
+        for name in CREDENTIALS:
             prepare.write(etc_broker / f"{name}.key", secrets.token_urlsafe(32), 0o640)
         prepare.write(
             etc_broker / "export-sshd.conf",

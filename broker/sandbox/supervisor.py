@@ -14,10 +14,13 @@ import uvicorn
 
 from broker.core.errors import BrokerError
 from broker.sandbox import hosts, prepare
-from broker.sandbox.emulators.lambda_cloud import LambdaCloud, faults_from
-from broker.sandbox.emulators.lambda_http import control_api, public_api
+from broker.sandbox.emulators.control import Cloud, control_api, set_faults
+from broker.sandbox.emulators.lambda_cloud import LambdaCloud
+from broker.sandbox.emulators.lambda_http import public_api
+from broker.sandbox.emulators.vast_cloud import VastCloud
+from broker.sandbox.emulators.vast_http import vast_api
 from broker.sandbox.hosts import EmulatedMachines, Host, start_host
-from broker.sandbox.layout import Layout, layout
+from broker.sandbox.layout import CREDENTIALS, PORTS, Layout, layout
 from broker.sandbox.parts import Part, controller_parts, local_parts
 from broker.templating import shipped
 
@@ -39,7 +42,7 @@ class Supervisor:
     def run(self) -> None:
         """Bring everything up, say `ready`, then serve until killed. BrokerError: a part did not come."""
         self._step("network", hosts.make_bridge)
-        self._step("cloud (emulated Lambda, 2 credentials)", self._start_cloud)
+        self._step("clouds (emulated Lambda and Vast.ai)", self._start_cloud)
         self._step("login host ctl", lambda: self._start_site("ctl", hosts.CONTROLLER))
         for part in self._controller_parts()[:4]:
             self._start(part)
@@ -63,29 +66,28 @@ class Supervisor:
         return controller_parts(self._where, CHECKOUT, self._inside, postgres)
 
     def _start_cloud(self) -> None:
-        keys = {
-            (self._where.directory / "etc-broker" / f"{name}.key").read_text().strip(): name
-            for name in ("lambda-a", "lambda-b")
-        }
         machines = EmulatedMachines(self._where.instance_root, self._where.scratch, self._where.log)
-        cloud = LambdaCloud(
-            keys,
-            machines,
-            time.time,
-            boot_seconds=float(str(self._options["boot_seconds"])),
-            limits=str(self._options["limits"]),
-        )
-        cloud.faults = faults_from(self._options["faults"])  # type: ignore[arg-type]
+        boot_seconds, limits = float(str(self._options["boot_seconds"])), str(self._options["limits"])
+        lambda_cloud = LambdaCloud(self._keys("lambda"), machines, time.time, boot_seconds=boot_seconds, limits=limits)
+        vast_cloud = VastCloud(self._keys("vast"), machines, time.time, boot_seconds=boot_seconds, limits=limits)
+        set_faults((lambda_cloud, vast_cloud), self._options["faults"])
         self._where.control.parent.mkdir(mode=0o700, exist_ok=True)
         self._where.control.unlink(missing_ok=True)
+        control = control_api(lambda_cloud, vast_cloud)
         servers = (
-            uvicorn.Config(public_api(cloud), host=hosts.CLOUD, port=8080, log_level="warning"),
-            uvicorn.Config(control_api(cloud), uds=str(self._where.control), log_level="warning"),
+            uvicorn.Config(public_api(lambda_cloud), host=hosts.CLOUD, port=PORTS["lambda"], log_level="warning"),
+            uvicorn.Config(vast_api(vast_cloud), host=hosts.CLOUD, port=PORTS["vast"], log_level="warning"),
+            uvicorn.Config(control, uds=str(self._where.control), log_level="warning"),
         )
         for config in servers:
             threading.Thread(target=uvicorn.Server(config).run, daemon=True).start()
-        threading.Thread(target=_tick, args=(cloud,), daemon=True).start()
-        _wait(self._where.control.exists, "the emulated cloud", 20)
+        for cloud in (lambda_cloud, vast_cloud):
+            threading.Thread(target=_tick, args=(cloud,), daemon=True).start()
+        _wait(self._where.control.exists, "the emulated clouds", 20)
+
+    def _keys(self, kind: str) -> dict[str, str]:
+        folder = self._where.directory / "etc-broker"
+        return {(folder / f"{name}.key").read_text().strip(): name for name, its in CREDENTIALS.items() if its == kind}
 
     def _start_site(self, name: str, address: str) -> None:
         where = self._where
@@ -219,7 +221,7 @@ def main() -> None:
             print(f"FAILED\t{exc}", flush=True)  # noqa: T201
 
 
-def _tick(cloud: LambdaCloud) -> None:
+def _tick(cloud: Cloud) -> None:
     while True:
         cloud.tick()
         time.sleep(0.1)

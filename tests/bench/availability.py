@@ -69,7 +69,8 @@ def learn(blocks: Sequence[Block], skus: Sequence[Sku], memory: timedelta | None
         history.sort(key=lambda one: one.at)
         for sku, tally in chances.tallies(history, {"lambda": readings}, block.looks[-1][0], memory).items():
             tallies[sku].add(tally)
-    return chances.model_of(tallies, {})
+    # What is shipped was fitted on this very file.
+    return chances.model_of(tallies, {}, shipped={})
 
 
 def foretellers(blocks: Sequence[Block], skus: Sequence[Sku]) -> dict[str, Foretell]:

@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import decisions
+import market
 import nodes
 import programs
 import refused
 import thousand
 import waiters
+import year
 from measure import Figure, Result, Row, measure
 from rich.console import Console
 from rich.table import Table
@@ -92,9 +94,12 @@ def _parts(options: argparse.Namespace, folder: Path, seed: int) -> dict[str, Ca
     measured: dict[str, Callable[[], Sequence[Row]]] = {
         "programs": lambda: programs.rows(folder, n),
         "decisions": lambda: decisions.rows(folder, n),
+        "market": lambda: market.rows(folder, n),
     }
     return {
         "rows": lambda: measure([row for rows in measured.values() for row in rows()], seed),
+        "market": lambda: market.figures(folder),
+        "year": lambda: year.figures(folder),
         "refused": lambda: refused.results(max(30, n)),
         "waiters": lambda: waiters.figures(folder, options.leases),
         "burst": lambda: _burst(options.leases),

@@ -1,6 +1,5 @@
 """What the daemon does itself: the plan and the ledger."""
 
-import random
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -8,46 +7,36 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from market import SHAPE, offers
 from measure import Row, Timed
 
-from broker.core.demand import Limits, Request, Shape, Wishes
+from broker.core.demand import Limits, Request, Wishes
 from broker.core.leases import Lease, LeaseState, new_lease_id
-from broker.core.offers import CapacityType, Hardware, Offer
 from broker.db import leases
 from broker.db.engine import open_ledger
 from broker.placement.planner import plan
 
 _NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-_SHAPE = Shape(
-    name="h100",
-    partition="cloud",
-    accelerator="H100",
-    accelerator_count=1,
-    cpus=16,
-    memory_gib=128,
-    disk_gib=200,
-    nodes=4,
-)
 
 
-def rows(folder: Path, n: int, plans: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
+def rows(folder: Path, n: int, plans: Sequence[int] = (1_000,)) -> list[Row]:
     """Rows of the planner over so many offers each, then of the ledger in `folder`."""
     return [*(_plan_row(count, max(min(30, n), n * 1_000 // count)) for count in plans), *_ledger(folder, n)]
 
 
 def _plan_row(count: int, n: int) -> Row:
-    offers = _offers(count)
-    request = Request(shape=_SHAPE, wishes=Wishes())
-    limits, trusted = Limits(max_price_per_gpu_hour=Decimal("10")), frozenset({"a", "b", "c"})
+    known = offers(count)
+    request = Request(shape=SHAPE, wishes=Wishes())
+    limits, trusted = Limits(max_price_per_gpu_hour=Decimal("10")), frozenset({"lambdalabs", "nebius", "runpod"})
 
     def decide() -> float:
         began = time.perf_counter()
-        plan(request, offers, limits, trusted)
+        plan(request, known, limits, trusted)
         return time.perf_counter() - began
 
     def sort() -> float:
         began = time.perf_counter()
-        sorted(offers, key=lambda offer: offer.price_per_hour)
+        sorted(known, key=lambda offer: offer.price_per_hour)
         return time.perf_counter() - began
 
     return Row(
@@ -57,33 +46,6 @@ def _plan_row(count: int, n: int) -> Row:
         against=sort,
         n=n,
     )
-
-
-def _offers(count: int) -> list[Offer]:
-    """Made up, with a seed: half of them of the right GPU, a third of those sold out."""
-    dice = random.Random(count)
-    return [
-        Offer(
-            provider=dice.choice("abcd"),
-            kind="lambda",
-            instance_type=f"type-{number % 97}",
-            zone=f"zone-{number}",
-            capacity_type=dice.choice((CapacityType.ON_DEMAND, CapacityType.SPOT)),
-            hardware=Hardware(
-                accelerator=dice.choice(("H100", "H100", "A10", "H200")),
-                accelerator_count=dice.choice((1, 1, 1, 8)),
-                accelerator_memory_gib=80,
-                cpus=dice.choice((8, 26, 52)),
-                memory_gib=dice.choice((64, 225, 450)),
-                disk_gib=1024,
-            ),
-            price_per_hour=Decimal(dice.randint(100, 1500)) / 100,
-            currency="USD",
-            available=dice.random() > 1 / 3,
-            observed_at=_NOW,
-        )
-        for number in range(count)
-    ]
 
 
 def _ledger(folder: Path, n: int) -> list[Row]:

@@ -21,6 +21,7 @@ from broker.providers.base import Provider
 
 LABEL = "broker-test-l0123456789-e1"
 UNKNOWN_ZONE = "moon-tranquility-1"
+DISK_GIB = 50
 MISSING = "0123456789abcdef0123456789abcdef"
 
 
@@ -85,12 +86,40 @@ class ProviderContract:
         assert rig.provider.instance(made.id).label == LABEL
 
     def test_a_created_instance_comes_to_run_and_has_an_address(self, rig):
-        made = rig.provider.create(spec(rig))
+        offer = an_offer(rig)
+        made = rig.provider.create(spec(rig, offer=offer))
         rig.pass_seconds(600)
         instance = rig.provider.instance(made.id)
         assert instance.state is InstanceState.RUNNING
         assert instance.address
-        assert (instance.instance_type, instance.zone) == (an_offer(rig).instance_type, an_offer(rig).zone)
+        assert (instance.instance_type, instance.zone) == (offer.instance_type, offer.zone)
+
+    def test_an_instance_is_of_the_market_and_on_the_machine_that_were_ordered(self, rig):
+        for number, offer in enumerate({one.capacity_type: one for one in available(rig)}.values()):
+            made = rig.provider.create(spec(rig, offer=offer, label=f"{LABEL}{number}"))
+            rig.pass_seconds(600)
+            (listed,) = labelled(rig, f"{LABEL}{number}")
+            assert listed.id == made.id
+            assert listed.capacity_type in {None, offer.capacity_type}
+            assert listed.machine == offer.machine
+            delete_until_gone(rig, listed)
+
+    def test_the_same_thing_seen_twice_has_the_same_id(self, rig):
+        before = {offer.id for offer in available(rig)}
+        rig.pass_seconds(600)
+        assert {offer.id for offer in available(rig)} == before
+
+    def test_what_is_charged_beside_the_machine_is_told_or_not_known(self, rig):
+        for offer in rig.provider.offers().offers:
+            extras = (offer.disk_price_per_gib_hour, offer.egress_per_gb, offer.ingress_per_gb)
+            assert all(extra is None or extra >= 0 for extra in extras)
+            assert offer.with_disk(offer.hardware.disk_gib).price_per_hour >= offer.price_per_hour
+            assert offer.until is None or offer.until > offer.observed_at
+
+    def test_a_reading_says_whether_it_is_whole(self, rig):
+        reading = rig.provider.offers()
+        assert reading.complete
+        assert all(row.what and row.reason for row in reading.left_out)
 
     def test_each_create_buys_one_more(self, rig):
         ids = {rig.provider.create(spec(rig, label=f"{LABEL}{number}")).id for number in range(3)}
@@ -139,7 +168,7 @@ class ProviderContract:
 
     def test_a_zone_that_no_list_names_is_offered_and_bought_in(self, rig):
         rig.sell_in(UNKNOWN_ZONE)
-        (offer,) = [offer for offer in rig.provider.offers().offers if offer.zone == UNKNOWN_ZONE]
+        offer = next(offer for offer in rig.provider.offers().offers if offer.zone == UNKNOWN_ZONE)
         made = rig.provider.create(spec(rig, offer=offer))
         assert rig.provider.instance(made.id).zone == UNKNOWN_ZONE
 
@@ -214,19 +243,25 @@ ALIVE = {InstanceState.STARTING, InstanceState.RUNNING}
 
 def an_offer(rig: Rig) -> Offer:
     """The dearest that can be had, so that several are told apart by price and not by chance."""
-    return max(
-        (one for one in rig.provider.offers().offers if one.available), key=lambda one: (one.price_per_hour, one.id)
-    )
+    return max(available(rig), key=lambda one: (one.price_per_hour, one.id))
+
+
+def available(rig: Rig) -> list[Offer]:
+    return [offer for offer in rig.provider.offers().offers if offer.available]
 
 
 def spec(rig: Rig, *, label: str = LABEL, offer: Offer | None = None) -> InstanceSpec:
-    offer = offer or an_offer(rig)
+    offer = (offer or an_offer(rig)).with_disk(DISK_GIB)
     return InstanceSpec(
         label=label,
         instance_type=offer.instance_type,
         zone=offer.zone,
         user_data="#!/bin/sh\n",
         ssh_public_key="ssh-ed25519 AAAAC3Nza broker",
+        capacity_type=offer.capacity_type,
+        price_per_hour=offer.price_per_hour,
+        disk_gib=DISK_GIB,
+        machine=offer.machine,
     )
 
 

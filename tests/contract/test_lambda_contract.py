@@ -1,17 +1,12 @@
 """The contract of `provider_contract.py`, kept by the Lambda adapter against its emulator over real HTTP, and by the fake."""
 
-import asyncio
-import contextlib
-import socket
-import threading
-import time
 from decimal import Decimal
 
 import factories
 import httpx
 import pytest
-import uvicorn
 from contract.lambda_emulator import KEY, PUBLIC_KEY, Seconds, a_cloud, a_launch
+from contract.loopback import LATE_SECONDS, closed_port, late
 from contract.provider_contract import ProviderContract, WireContract, delete_until_gone
 
 from broker.core.errors import NoCapacity, OutcomeUnknown, QuotaExceeded
@@ -30,44 +25,6 @@ PATHS = {
     "instance": "/instances/",
     "instances": "/instances",
 }
-LATE_SECONDS = 0.15
-
-
-class Loopback:
-    """One server for all tests of this file; each puts its own app behind it."""
-
-    def __init__(self):
-        self.app = None
-        # Named TCP, or asyncio leaves Nagle's algorithm on and each answer costs 40 ms.
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(self._call, interface="asgi3", lifespan="off", log_config=None, access_log=False)
-        )
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
-
-    async def _call(self, scope, receive, send):
-        # An answer that is cut off ends in an exception, which is how the server comes to cut it off.
-        with contextlib.suppress(ConnectionResetError):
-            await self.app(scope, receive, send)
-
-    def __enter__(self):
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.005)
-        return self
-
-    def __exit__(self, *_):
-        self._server.should_exit = self._server.force_exit = True
-        self._thread.join(10)
-        self._socket.close()
-
-
-@pytest.fixture(scope="module")
-def loopback():
-    with Loopback() as server:
-        yield server
 
 
 class LambdaRig:
@@ -106,9 +63,7 @@ class LambdaRig:
         return self._adapter("wrong-key", self._loopback.url)
 
     def unreachable(self):
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
-        return self._adapter(KEY, f"http://127.0.0.1:{port}")
+        return self._adapter(KEY, f"http://127.0.0.1:{closed_port()}")
 
     def close(self):
         for http in self._clients:
@@ -116,7 +71,7 @@ class LambdaRig:
 
     def _use(self, types):
         self._cloud = a_cloud(self._seconds, types=types)
-        self._loopback.app = public_api(self._cloud, sleep=self._late)
+        self._loopback.app = public_api(self._cloud, sleep=late)
 
     def _adapter(self, key, url):
         timeout = httpx.Timeout(10, read=LATE_SECONDS)
@@ -129,11 +84,6 @@ class LambdaRig:
             pace=Pace(calls=0, creates=0),
             sleep=lambda seconds: None,
         )
-
-    @staticmethod
-    async def _late(seconds):
-        if seconds:
-            await asyncio.sleep(2 * LATE_SECONDS)
 
 
 class TestLambda(WireContract):

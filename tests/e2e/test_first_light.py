@@ -188,7 +188,7 @@ def test_an_operator_has_a_shell_and_the_logs_of_a_rented_machine(story):
 def test_no_secret_stands_in_a_log_an_argument_list_or_the_ledger(story):
     keys = [
         story.sandbox.run("root", ["cat", f"/etc/broker/{name}.key"]).stdout.strip()
-        for name in ("lambda-a", "lambda-b")
+        for name in ("lambda-a", "lambda-b", "vast-a")
     ]
     arguments = story.sandbox.run("root", ["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]).stdout
     database = story.sandbox.run(

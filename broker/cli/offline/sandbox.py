@@ -32,7 +32,7 @@ def sandbox() -> None:
     type=click.Choice(["published", "off"]),
     default="published",
     show_default=True,
-    help="The provider's rate limits: as published (1 launch per 12 s), or none.",
+    help="The providers' rate limits: as published (Lambda: 1 launch per 12 s), or none.",
 )
 @click.option(
     "--faults",
@@ -47,7 +47,7 @@ def sandbox() -> None:
     help="Where the ledger lies.",
 )
 def up(boot_seconds: float, limits: str, faults: Path | None, database: str) -> None:
-    """Start it: Slurm with accounting, a login host, an emulated Lambda cloud, the daemon."""
+    """Start it: Slurm with accounting, a login host, an emulated Lambda cloud and an emulated Vast.ai, the daemon."""
     try:
         script = json.loads(faults.read_text()) if faults else []
     except ValueError as exc:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LAUNCH_PATH = "/instance-operations/launch"
+RENT_PATH = "/v0/asks/"
 
 REFUSALS = ("quota", "sold_out")
 """Launches that are refused. Of several that fit, the first here is given; nothing else of the script is used up."""
@@ -30,6 +31,22 @@ LAUNCH_FAULTS: Mapping[str, float | None] = {
 }
 """Chosen at a launch. The number: the default of `seconds`; None: the fault takes none."""
 
+VAST_FAULTS: Mapping[str, float | None] = {
+    **{
+        kind: LAUNCH_FAULTS[kind]
+        for kind in (
+            *("sold_out", "quota", "answer_lost", "answer_500", "answer_late", "list_lag", "lies_gpu", "never_active"),
+            *("no_address", "ssh_never", "unhealthy", "vanish"),
+        )
+    },
+    "outbid": 60,  # so long after it was rented: off without notice, and on again by itself some seconds later
+    "on_demand": None,  # a bid is taken for on-demand, and nobody says so
+    "refused_with_id": None,  # an error that carries the contract it made all the same: stopped, its disk charged
+    "price_rise": None,  # the host asks for twice the price
+    "dearer": None,  # rented at one and a half times the price shown
+}
+"""Chosen when the emulated Vast rents; of the others it knows nothing."""
+
 CALL_FAULTS: Mapping[str, float | None] = {
     "error_500": None,
     "html_200": None,
@@ -43,7 +60,7 @@ CALL_FAULTS: Mapping[str, float | None] = {
 }
 """Shown by any call, a launch too: that one buys nothing (but for `slow` and `doubled`)."""
 
-_KNOWN = {**LAUNCH_FAULTS, **CALL_FAULTS}
+_KNOWN = {**LAUNCH_FAULTS, **VAST_FAULTS, **CALL_FAULTS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +71,7 @@ class Call:
     path: str
     instance_type: str | None = None
     region: str | None = None
+    method: str | None = None
 
 
 @dataclass
@@ -65,6 +83,7 @@ class Fault:
     instance_type: str | None = None
     region: str | None = None
     path: str | None = None
+    method: str | None = None
     times: int | None = None
     after: int = 0
     seconds: float | None = None
@@ -76,6 +95,7 @@ class Fault:
             and self.credential in {None, call.credential}
             and self.instance_type in {None, call.instance_type}
             and self.region in {None, call.region}
+            and self.method in {None, call.method}
             and (self.path is None or call.path.startswith(self.path))
         )
 
@@ -109,7 +129,7 @@ def _fault(row: object) -> Fault:
     kind = row.get("kind")
     if not isinstance(kind, str) or kind not in _KNOWN:
         raise ValueError(f"fault {dict(row)}: kind {kind!r} is unknown; known are {', '.join(sorted(_KNOWN))}")
-    for name in ("credential", "instance_type", "region", "path"):
+    for name in ("credential", "instance_type", "region", "path", "method"):
         if not isinstance(row.get(name), str | None):
             raise ValueError(f"fault {dict(row)}: {name} is a text")
     if problem := _number_problem(row, kind) or _path_problem(row, kind):
@@ -138,7 +158,7 @@ def _path_problem(row: Mapping[str, Any], kind: str) -> str | None:
     if path is None:
         return None
     if not path.startswith("/"):
-        return f"path is what follows /api/v1, such as {LAUNCH_PATH}"
-    if kind in LAUNCH_FAULTS and not LAUNCH_PATH.startswith(path):
-        return f"{kind} happens at launches only, whose path is {LAUNCH_PATH}"
+        return f"path is what follows /api/v1, such as {LAUNCH_PATH}; of Vast, what follows /api, such as {RENT_PATH}"
+    if kind not in CALL_FAULTS and not (LAUNCH_PATH.startswith(path) or path.startswith(RENT_PATH)):
+        return f"{kind} happens at launches only, whose path is {LAUNCH_PATH} (Vast: {RENT_PATH})"
     return None

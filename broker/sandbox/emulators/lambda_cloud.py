@@ -43,6 +43,7 @@ class LambdaCloud:
         types: Iterable[InstanceType] | None = None,
     ) -> None:
         self._accounts = {key: Account(name) for key, name in accounts.items()}
+        self.credentials = frozenset(accounts.values())
         self._machines = machines
         self._clock = clock
         self.boot_seconds = boot_seconds
@@ -63,10 +64,10 @@ class LambdaCloud:
                 account.count_call(self._clock())
             return key or ""
 
-    def fault(self, key: str, path: str, body: Mapping[str, Any]) -> Fault | None:
+    def fault(self, key: str, path: str, body: Mapping[str, Any], method: str | None = None) -> Fault | None:
         """The misbehaviour of this call, if it is due one of those that any call may show."""
         with self._lock:
-            return take(self.faults, CALL_FAULTS, self._call(key, path, body))
+            return take(self.faults, CALL_FAULTS, self._call(key, path, body, method))
 
     def instance_types(self) -> dict[str, Any]:
         with self._lock:
@@ -90,7 +91,7 @@ class LambdaCloud:
                 account.count_launch(now)
             request = read_launch(body, self._types, self._regions())
             public_key = account.public_key(request.key_name)
-            call = self._call(key, LAUNCH_PATH, body)
+            call = self._call(key, LAUNCH_PATH, body, "POST")
             self._refuse(request, call)
             due = [take(self.faults, {kind}, call) for kind in LAUNCH_FAULTS if kind not in REFUSALS]
             faults = {fault.kind: fault.seconds or 0.0 for fault in due if fault is not None}
@@ -222,12 +223,13 @@ class LambdaCloud:
         with self._lock:
             return [i.id for i in self._instances.values() if i.ending_at is None]
 
-    def _call(self, key: str, path: str, body: Mapping[str, Any]) -> Call:
+    def _call(self, key: str, path: str, body: Mapping[str, Any], method: str | None = None) -> Call:
         return Call(
             credential=self._accounts[key].name,
             path=path,
             instance_type=str(body.get("instance_type_name")),
             region=str(body.get("region_name")),
+            method=method,
         )
 
     def _refuse(self, request: LaunchRequest, call: Call) -> None:

@@ -51,7 +51,7 @@ async def _call(cloud: LambdaCloud, request: Request, sleep: Sleep) -> Response:
     path = f"/{rest}"
     key = cloud.enter(_key(request))
     body = await _body(request)
-    fault = cloud.fault(key, path, body)
+    fault = cloud.fault(key, path, body, request.method)
     if fault is not None and fault.kind not in {"slow", "doubled"}:
         return _misbehave(fault.kind)
     cloud.tick()

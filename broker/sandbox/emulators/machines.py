@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSpec:
-    """What an instance's host is made of. `gpu` is the name its nvidia-smi prints."""
+    """What an instance's host is made of. `gpu` is the name its nvidia-smi prints; `user` logs in with `public_key`."""
 
     id: str
     hostname: str
@@ -16,6 +16,8 @@ class MachineSpec:
     gpu_mib: int
     gpus: int
     ssh: bool
+    user: str = "ubuntu"
+    ssh_port: int = 22
 
 
 class Machines(Protocol):

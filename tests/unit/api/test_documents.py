@@ -152,5 +152,8 @@ def test_the_api_describes_itself(api):
         "/api/v1/leases/{lease_id}/release",
         "/api/v1/why/{target}",
         "/api/v1/nodes/{name}/access",
+        "/api/v1/webhooks/{provider}",
+        "/api/v1/providers",
+        *(f"/api/v1/providers/{{name}}{deed}" for deed in ("", "/test", "/quote", "/trial", "/pause", "/resume")),
         "/metrics",
     }

@@ -35,9 +35,9 @@ def test_a_cpu_machine_draws_something_and_an_unknown_gpu_nothing_we_know():
     [
         ("lambda", "us-south-3", "US-TEX-ERCO", "high"),
         ("lambda", "us-southeast-1", None, "low"),
-        ("vast", "Texas, US", "US-TEX-ERCO", "low"),
-        ("vast", "Guangxi, CN", None, "low"),
-        ("vast", ", DE", "DE", "low"),
+        ("vast", "us-new-york", "US-NY-NYIS", "low"),
+        ("vast", "cn-guangxi", None, "low"),
+        ("vast", "de", "DE", "low"),
     ],
 )
 def test_a_zone_has_a_grid_as_far_as_anybody_knows(kind, zone, grid, confidence):
@@ -48,3 +48,4 @@ def test_a_zone_has_a_grid_as_far_as_anybody_knows(kind, zone, grid, confidence)
 def test_a_zone_nobody_knows_has_no_place():
     assert place_of("lambda", "us-moon-1") is None
     assert place_of("lambda", "-") is None
+    assert place_of("vast", "unknown") is None

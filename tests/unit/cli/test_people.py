@@ -161,6 +161,24 @@ def test_a_list_that_is_not_believed_is_told_below_the_table(daemon, broker):
     assert "lambda-a: its newest list is not used: it names 0 of the 18" in " ".join(broker("offers").out.split())
 
 
+def test_watching_draws_the_table_again_and_again_until_it_is_ended(daemon, broker, monkeypatch):
+    daemon.offered = [an_offer(zone="first-1")]
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        daemon.offered = [an_offer(zone="second-1")]
+        if len(naps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("broker.cli.offers.time.sleep", nap)
+
+    ended = broker("offers", "--watch")
+
+    assert (ended.code, len(daemon.questions), naps) == (0, 2, [2.0, 2.0])
+    assert "second-1" in ended.out
+
+
 def test_a_modified_card_is_marked(daemon, broker):
     daemon.offered = [an_offer(accelerator="RTX4090", accelerator_memory_gib=48, instance_type="m1")]
 

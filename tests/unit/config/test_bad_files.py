@@ -219,6 +219,18 @@ class TestSecrets:
         site.change(f'api_key_file = "{site.key}"', "")
         assert "is missing" in site.problems()[self.KEY]
 
+    def test_one_key_in_two_sections_is_refused_since_each_would_count_its_calls_alone(self, site):
+        site.add(f"""
+            [provider.lambda-b]
+            kind = "lambda"
+            api_key_file = "{site.key}"
+        """)
+
+        problems = site.problems()
+
+        assert "the same API key as provider.lambda-a" in problems["provider.lambda-b"]
+        assert "secret_key_1" not in str(problems)
+
     def test_two_sources_are_one_too_many(self, site):
         site.change("trust", 'api_key_env = "HOME"\ntrust')
         assert "keep one" in site.problems()[self.KEY]

@@ -109,6 +109,48 @@ def test_another_kind_of_provider_is_taken_when_an_adapter_for_it_is_there(site)
     assert site.load(kinds=frozenset({"fake"})).providers["lambda-a"].kind == "fake"
 
 
+VAST = """
+[provider.vast-a]
+kind = "vast"
+api_key_file = "KEY_FILE"
+image = "registry.example/vastai/kvm:cli-22.04"
+"""
+
+
+def test_a_credential_at_vast_is_not_trusted_unless_the_file_says_so_and_logs_in_as_root(site):
+    site.add(VAST.replace("KEY_FILE", str(site.key)))
+
+    vast = site.load().providers["vast-a"]
+
+    assert (vast.trusted, vast.ssh_user, vast.image) == (False, "root", "registry.example/vastai/kvm:cli-22.04")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [("", "is missing"), ('image = "vastai/kvm:cli"', "registry"), ('image = "registry.example/vastai/kvm"', "tag")],
+)
+def test_an_image_that_vast_would_run_as_a_container_is_refused(site, line, problem):
+    old = 'image = "registry.example/vastai/kvm:cli-22.04"'
+    site.add(VAST.replace("KEY_FILE", str(site.key)).replace(old, line))
+
+    assert problem in site.problems()["provider.vast-a.image"]
+
+
+def test_a_webhooks_secret_is_read_from_its_file_and_only_where_webhooks_come(site):
+    secret = f'webhook_secret_file = "{site.key}"\n'
+    site.add(VAST.replace("KEY_FILE", str(site.key)) + secret)
+    assert site.load().providers["vast-a"].webhook_secret.reveal() == "secret_key_1"
+
+    site.change('kind = "lambda"', f'kind = "lambda"\n{secret}')
+    assert "sends no webhooks" in site.problems()["provider.lambda-a.webhook_secret_file"]
+
+
+def test_a_provider_that_boots_its_own_image_takes_none(site):
+    site.change('kind = "lambda"', 'kind = "lambda"\nimage = "x.example/y:z"')
+
+    assert "boots its own image" in site.problems()["provider.lambda-a.image"]
+
+
 def test_the_kinds_a_file_may_name_are_the_adapters_there_are():
     assert config.KINDS == registry.KINDS
 

@@ -102,6 +102,7 @@ def test_the_reason_speaks_of_age_half_life_and_refusals():
     minutes = math.log(2) / SHIPPED["gpu_1x_h100_sxm5"].leave / 60
     assert chance.reason() == f"seen 4 min ago, half-life {minutes:.0f} min, 1 of 2 purchases refused"
     assert Model().chance(an_offer(available=False), NOON).reason() == "sold out 0 s ago"
+    assert Model().chance(an_offer(instance_type="new"), NOON).reason() == "seen 0 s ago, half-life not learned yet"
 
 
 def order(offers, chance):

@@ -46,3 +46,4 @@ def test_a_call_without_an_answer_is_told_too():
 def test_names_of_endpoints_are_few():
     assert endpoint_of("/api/v1/instance-operations/launch") == "/api/v1/instance-operations/launch"
     assert endpoint_of("/api/v1/ssh-keys/b5a4a2b4-4d4c-4c5b-8d94-0d1b9a5f6a11") == "/api/v1/ssh-keys/{id}"
+    assert endpoint_of("/api/v0/instances/7100005/") == "/api/v0/instances/{id}/"

@@ -109,7 +109,7 @@ def rig(engine, tmp_path) -> Rig:
         trusted=frozenset(providers),
         boot_timeout={name: timedelta(minutes=20) for name in providers},
         ssh_port=dict.fromkeys(providers, 22),
-        ssh_user="ubuntu",
+        ssh_user={"lambda-a": "ubuntu", "lambda-b": "ubuntu"},
         ssh_key_file=tmp_path / "key",
         ssh_public_key="ssh-ed25519 AAAA broker",
         dead_man=timedelta(minutes=15),

@@ -120,6 +120,8 @@ def test_what_an_incomplete_list_does_not_show_stays(market):
     market.read({"zone": "west", "price_per_hour": Decimal(9)})
     assert market.available() == ["east", "west"]
     assert [price for zone, price, *_ in market.history() if zone == "west"] == [Decimal("4.29"), Decimal(9)]
+    market.read({"zone": "west"}, seconds=1800)
+    assert market.available() == ["west"]
 
 
 def test_rows_left_out_are_counted_by_reason_and_told_once(market, caplog):
@@ -137,6 +139,17 @@ def test_a_zone_in_no_list_is_sold_and_told_once(market, caplog):
         market.read({"zone": "us-moon-1"})
     assert market.available() == ["us-moon-1"]
     assert len([message for message in caplog.messages if "us-moon-1" in message]) == 1
+
+
+def test_what_is_known_is_what_was_read_last_with_the_time_of_that(market):
+    east, west = {"zone": "east"}, {"zone": "west"}
+    for listed in ((east, west), (east, west), (west | {"price_per_hour": Decimal(5)},), (east,), (east, west)):
+        market.read(*listed, seconds=60)
+        (seen,) = {offer.observed_at for offer in market.known().values()}
+        assert seen == market.rig.clock()
+        assert sorted((o.zone, o.price_per_hour) for o in market.known().values()) == sorted(
+            (each["zone"], each.get("price_per_hour", Decimal("4.29"))) for each in listed
+        )
 
 
 def test_purchases_are_observations_and_change_the_odds(rig):

@@ -15,9 +15,9 @@ OFFERS = [
     an_offer(zone="us-east-1", instance_type="gpu_1x_h100_sxm5"),
     an_offer(zone="us-south-2", instance_type="gpu_1x_h100_pcie", price_per_hour=Decimal("3.29")),
     an_offer(zone="us-west-1", instance_type="gpu_1x_h100_sxm5", available=False),
-    an_offer(provider="vast-a", kind="vast", zone="Texas, US", instance_type="m7x1", accelerator="A100",
+    an_offer(provider="vast-a", kind="vast", zone="us-texas", instance_type="m7x1", accelerator="A100",
              accelerator_memory_gib=40, price_per_hour=Decimal(1), machine="m7"),
-    an_offer(provider="vast-a", kind="vast", zone=", DE", instance_type="m8x1", accelerator="A100",
+    an_offer(provider="vast-a", kind="vast", zone="de", instance_type="m8x1", accelerator="A100",
              accelerator_memory_gib=80, price_per_hour=Decimal(2), machine="m8", observed_at=NOON - timedelta(hours=1)),
 ]  # fmt: skip
 
@@ -47,17 +47,17 @@ def zones(market, **question):
 @pytest.mark.parametrize(
     ("question", "found"),
     [
-        ({}, ["Texas, US", ", DE", "us-south-2", "us-east-1", "us-west-1"]),
-        ({"available": True}, ["Texas, US", ", DE", "us-south-2", "us-east-1"]),
+        ({}, ["us-texas", "de", "us-south-2", "us-east-1", "us-west-1"]),
+        ({"available": True}, ["us-texas", "de", "us-south-2", "us-east-1"]),
         ({"gpu": "NVIDIA H100"}, ["us-south-2", "us-east-1", "us-west-1"]),
         ({"gpu": "H100 PCIe"}, ["us-south-2"]),
-        ({"gpu": "A100 80GB"}, [", DE"]),
-        ({"provider": "vast"}, ["Texas, US", ", DE"]),
+        ({"gpu": "A100 80GB"}, ["de"]),
+        ({"provider": "vast"}, ["us-texas", "de"]),
         ({"provider": "lambda-a", "available": True}, ["us-south-2", "us-east-1"]),
-        ({"zone": "us-tex-erco"}, ["Texas, US", "us-south-2"]),
-        ({"zone": "DE"}, [", DE"]),
-        ({"max_price": Decimal("3.29")}, ["Texas, US", ", DE", "us-south-2"]),
-        ({"order": Order.AGE, "available": True}, ["us-south-2", "us-east-1", "Texas, US", ", DE"]),
+        ({"zone": "us-tex-erco"}, ["us-texas", "us-south-2"]),
+        ({"zone": "DE"}, ["de"]),
+        ({"max_price": Decimal("3.29")}, ["us-texas", "de", "us-south-2"]),
+        ({"order": Order.AGE, "available": True}, ["us-south-2", "us-east-1", "us-texas", "de"]),
     ],
 )
 def test_offers_are_found_by_what_they_are_and_where(market, question, found):
@@ -69,8 +69,8 @@ def test_for_a_shape_the_offers_come_as_the_daemon_would_buy_them_and_the_rest_w
     assert [(line.offer.zone, line.unfit) for line in lines] == [
         ("us-south-2", None),
         ("us-east-1", None),
-        ("Texas, US", "not H100"),
-        (", DE", "not H100"),
+        ("us-texas", "not H100"),
+        ("de", "not H100"),
         ("us-west-1", "sold out"),
     ]
 
@@ -85,7 +85,7 @@ def test_a_paused_credential_is_no_offer_for_a_shape(market, engine):
 
 
 def test_what_is_known_of_an_offer_stands_beside_it(market):
-    texas = next(line for line in market.look(Question(gpu="A100")).lines if line.offer.zone == "Texas, US")
+    texas = next(line for line in market.look(Question(gpu="A100")).lines if line.offer.zone == "us-texas")
     assert (texas.gpu.memory_gb, texas.location.grid_zone, texas.energy.confidence) == (40, "US-TEX-ERCO", "low")
     assert 0 < texas.chance.p <= 1
     assert texas.boot is None

@@ -79,8 +79,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("series_id", "hours", "start", name=op.f("pk_offer_periods")),
     )
     op.create_index("ix_offer_periods_start", "offer_periods", ["start"])
+    op.create_index("ix_leases_state_since", "leases", ["state_since"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_leases_state_since", "leases")
     for table in ("offer_periods", "offer_readings", "offer_observations", "offer_series"):
         op.drop_table(table)

@@ -14,6 +14,7 @@ _Columns = tuple[tuple[str, sa.types.TypeEngine[Any]], ...]
 
 _OFFERS: _Columns = (
     ("disk_price_per_gib_hour", sa.String(length=40)),
+    ("disk_min_gib", sa.Integer()),
     ("machine", sa.String(length=128)),
     ("until", sa.DateTime()),
     ("egress_per_gb", sa.String(length=40)),
