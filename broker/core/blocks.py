@@ -74,7 +74,7 @@ RULES: dict[Cause, Rule] = {
     ),
     Cause.UNREACHABLE: Rule(scope=Scope.CREDENTIAL, first=_minutes(0.05), longest=_minutes(1), forget=_minutes(10)),
     Cause.QUOTA: Rule(scope=Scope.FAMILY, first=_minutes(60), longest=_minutes(360), forget=timedelta(days=1)),
-    Cause.SOLD_OUT: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(10), forget=_minutes(60)),
+    Cause.SOLD_OUT: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(4), forget=_minutes(60)),
     Cause.DECLINED: Rule(scope=Scope.OFFER, first=_minutes(2), longest=_minutes(360), forget=timedelta(days=1)),
     Cause.UNANSWERED: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(10), forget=_minutes(60)),
     Cause.BAD_BOOTS: Rule(

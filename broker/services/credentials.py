@@ -264,7 +264,7 @@ class Credentials:
         return self._line(name)
 
     def resume(self, name: str, actor: str) -> CredentialLine:
-        """Buy with it again now: a pause, a refusal, a silence and protected mode are over. NotFound."""
+        """Buy with it again now: all that is left alone there is tried again, but for machines that lied. NotFound."""
         self._known(name)
         with self._engine.begin() as db:
             closed = blocks.resume(db, name, actor, self._clock())

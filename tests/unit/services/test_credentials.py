@@ -99,14 +99,14 @@ def test_the_state_is_that_of_the_gravest_block_on_the_whole_credential(desk, ca
     assert desk.credentials.lines()[1].state is Standing.OK
 
 
-def test_a_pause_is_kept_with_who_and_when_and_a_resume_ends_whatever_closed_the_credential(desk):
+def test_a_pause_is_kept_with_who_and_when_and_a_resume_ends_all_but_machines_that_lied(desk):
     fail(desk, Cause.SALES_REFUSED)
-    fail(desk, Cause.SOLD_OUT, an_offer().id)
+    fail(desk, Cause.BAD_MACHINE, "m-7")
     line = desk.credentials.pause("lambda-a", "the bill is checked", "carol")
     assert (line.state, line.reason) == (Standing.PAUSED, "paused by carol: the bill is checked")
     assert desk.credentials.resume("lambda-a", "dave").state is Standing.OK
     view = desk.credentials.view("lambda-a")
-    assert [block.cause for block in view.blocks] == [Cause.SOLD_OUT]
+    assert [block.cause for block in view.blocks] == [Cause.BAD_MACHINE]
     assert {(event.what, event.cause, event.by, event.at) for event in view.events if event.by} == {
         ("closed", Cause.PAUSED, "dave", NOON),
         ("closed", Cause.SALES_REFUSED, "dave", NOON),
