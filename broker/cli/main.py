@@ -25,6 +25,7 @@ _COMMANDS = {
     "doctor": Lazy(target="broker.cli.offline.doctor:doctor", help="What is broken here, each with its mend."),
     "status": Lazy(target="broker.cli.status:status", help="The daemon at a glance."),
     "offers": Lazy(target="broker.cli.offers:offers", help="What could be bought now."),
+    "signal": Lazy(target="broker.cli.offline.signal:signal", help="Carbon intensity and prices of power."),
     "why": Lazy(target="broker.cli.why:why", help="What happened to a job or node, and what is awaited."),
     "lease": Lazy(target="broker.cli.lease:lease", help="The purchases: list, show, release, log."),
     "node": Lazy(target="broker.cli.node:node", help="Rented nodes: a shell on one."),

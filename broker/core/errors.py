@@ -41,6 +41,18 @@ class NodeUnreachable(BrokerError):
     """The instance's sshd does not answer yet, or not with the key we pinned: try again until the deadline."""
 
 
+class SignalError(BrokerError):
+    """A signal (carbon intensity, price of power) could not be had: the next link of its chain is asked."""
+
+
+class SignalUnavailable(SignalError):
+    """Nobody answered, or said no: later, or through another road."""
+
+
+class SignalUnreadable(SignalError):
+    """What came is not what the source promises (a page instead of data, half a file, another schema): nothing of it is used."""
+
+
 class ProviderError(BrokerError):
     """A provider said no for a reason none of the subclasses below covers: this offer is out."""
 

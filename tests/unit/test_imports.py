@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 PURE = {"core", "catalog", "placement"}
 BASIS = PURE | {"config", "templating"}
-ADAPTERS = {"providers", "slurm", "provisioning", "db", "privileged"}
+ADAPTERS = {"providers", "signals", "slurm", "provisioning", "db", "privileged"}
 INSIDE = BASIS | ADAPTERS | {"services", "reconcile"}
 
 # Part of the broker → the parts it may import, itself aside. `cli/offline` is a part of its own.
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": PURE,
     "templating": {"core"},
     "providers": BASIS,
+    "signals": BASIS,
     "slurm": BASIS,
     "provisioning": BASIS,
     "db": BASIS,
@@ -33,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Looks at what the others work with; the daemon may be dead, so it goes through none of its services.
     "doctor": BASIS | ADAPTERS,
     "cli": {"core"},
-    "cli/offline": BASIS | {"cli", "slurm", "provisioning", "simulate", "sandbox", "reaper", "providers", "doctor"},
+    "cli/offline": BASIS
+    | {"cli", "slurm", "provisioning", "simulate", "sandbox", "reaper", "providers", "signals", "doctor"},
     # A process of its own, which must do when the daemon, the ledger and what they are made of cannot.
     "reaper": {"core", "providers"},
     # The sandbox is a site of its own making: it starts the real parts, and may know how each of them is set up.
