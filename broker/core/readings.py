@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from math import isfinite
 from typing import ClassVar, Generic, TypeVar
 
@@ -121,7 +122,7 @@ class Series(Generic[R]):
                 raise ValueError(f"a series with more than one {name}: {', '.join(sorted(found))}")
         if len({type(reading) for reading in self.readings}) > 1:
             raise ValueError("a series of more than one kind of reading")
-        for before, after in zip(self.readings, self.readings[1:], strict=False):
+        for before, after in pairwise(self.readings):
             if after.start < before.end:
                 raise ValueError(f"two readings for {after.start.isoformat()}")
 

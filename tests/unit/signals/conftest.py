@@ -13,8 +13,8 @@ RECORDED = next((path for path in (ROOT / "shared/data", ROOT.parent / "shared/d
 def recorded(path):
     """A recorded body as it came, ungzipped; skips, and says so, where the recordings are not."""
     if RECORDED is None:
-        pytest.skip(f"../shared/data/{path} is not here: the larger recordings do not travel with the repository")
-    body = (RECORDED / path).read_bytes()
+        pytest.skip(f"../shared/data/grid/{path} is not here: the larger recordings do not travel with the repository")
+    body = (RECORDED / "grid" / path).read_bytes()
     return gzip.decompress(body) if path.endswith(".gz") else body
 
 
