@@ -17,10 +17,12 @@ from broker.config.settings import (
     Policy,
     ProviderSettings,
     Settings,
+    SignalSettings,
     Site,
     SlurmRoad,
     SlurmSettings,
 )
+from broker.config.signals import read_signal
 from broker.core.demand import Limits, Shape
 
 KINDS = frozenset({"lambda"})
@@ -54,6 +56,7 @@ def parse(text: str, path: Path, environ: Mapping[str, str] | None = None, kinds
     shapes = _shapes(document.get("shape", []), problems)
     overlay = _overlay(sections["overlay"], shapes)
     providers = _providers(document.get("provider", {}), environ, kinds, problems)
+    signals = _signals(document.get("signal", {}), environ, problems)
     _refuse_unknown(document, sections, problems)
     for section in sections.values():
         section.close()
@@ -69,6 +72,7 @@ def parse(text: str, path: Path, environ: Mapping[str, str] | None = None, kinds
         shapes=shapes,
         providers=providers,
         policy=policy,
+        signals=signals,
     )
 
 
@@ -96,7 +100,7 @@ def _document(text: str, path: Path) -> dict[str, object]:
 
 
 def _refuse_unknown(document: Mapping[str, object], sections: Mapping[str, Section], problems: list[Problem]) -> None:
-    names = (*_TABLES, "shape", "provider")
+    names = (*_TABLES, "shape", "provider", "signal")
     for name, value in document.items():
         if name in names:
             continue
@@ -315,3 +319,19 @@ def _providers(
         else:
             providers[name] = read_provider(name, Section(where, table, problems), environ, kinds)
     return providers
+
+
+def _signals(value: object, environ: Mapping[str, str] | None, problems: list[Problem]) -> tuple[SignalSettings, ...]:
+    if not isinstance(value, dict):
+        problems.append(Problem(where="signal", text="each source has a name; write [signal.NAME]"))
+        return ()
+    found = []
+    for name, table in value.items():
+        where = f"signal.{name}"
+        if not isinstance(table, dict):
+            problems.append(Problem(where=where, text="is a key outside of a source; write it below [signal.NAME]"))
+        elif not re.fullmatch(rf"(?=.{{1,32}}$){_DNS_LABEL}", name):
+            problems.append(Problem(where=where, text="a source's name has at most 32 of a-z, 0-9 and -"))
+        else:
+            found.append(read_signal(name, Section(where, table, problems), environ))
+    return tuple(found)

@@ -144,6 +144,21 @@ class ProviderSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignalSettings:
+    """One source of signals. `proxy` None: as the environment says. `zones`: Electricity Maps' keys, for kinds that have many.
+
+    `path`: the file of the kind `file`.
+    """
+
+    name: str
+    kind: str
+    proxy: str | None = None
+    api_key: Secret | None = None
+    zones: tuple[str, ...] = ()
+    path: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     mode: str
 
@@ -161,3 +176,4 @@ class Settings:
     shapes: tuple[Shape, ...]
     providers: dict[str, ProviderSettings]
     policy: Policy
+    signals: tuple[SignalSettings, ...] = ()

@@ -9,6 +9,7 @@ from broker.core.readings import AverageIntensity, Boundary, Quality, Scope, Ser
 from broker.signals.bodies import csv_rows, number, reading
 from broker.signals.cache import Body
 from broker.signals.fetch import Ask, Fetch, Fetched
+from broker.signals.forecast import Observation, hours_of
 from broker.signals.local_time import PACIFIC, day_labels, stamps
 from broker.signals.mix import Fuel, Mix
 from broker.signals.net_load import NetLoad
@@ -44,6 +45,7 @@ class CaisoOutlook:
     name = NAME
     zones = frozenset({ZONE})
     refresh = timedelta(minutes=5)
+    lag = timedelta(minutes=5)
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
@@ -59,6 +61,25 @@ class CaisoOutlook:
     def outlook(self, zone: str, now: datetime) -> Fetched[list[NetLoad]]:
         """Demand and net demand of the past hours and of the next seven days."""
         return self._file("current", "rtm_forecast_7day", lambda body: seven_days(body.content))
+
+    def observations(self, zone: str, now: datetime) -> Fetched[list[Observation]]:
+        """The hours of today: net demand as measured, and what was emitted."""
+        intensities, loads = self.average(zone, now), self.outlook(zone, now)
+        net = {row.start: row for row in loads.value if not row.is_forecast}
+        seen = [
+            Observation(
+                start=five.start,
+                end=five.end,
+                load_mw=net[five.start].load_mw,
+                net_load_mw=net[five.start].net_load_mw,
+                tonnes_per_hour=five.value * net[five.start].load_mw / 1000,
+            )
+            for five in intensities.value
+            if five.start in net
+        ]
+        return Fetched(
+            hours_of(seen), min(intensities.fetched_at, loads.fetched_at), intensities.trouble or loads.trouble
+        )
 
     def mixes(self, zone: str, now: datetime) -> Fetched[list[Mix]]:
         """Generation by fuel, today so far."""

@@ -1,5 +1,6 @@
 """EIA-930 by its API v2: hourly generation by fuel of every US balancing authority. A free key; an hour or two late."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -54,10 +55,11 @@ class Eia930:
     """`api.eia.gov`. The answer repeats the key of the request: the fetcher takes it out before anything is kept."""
 
     name = NAME
-    zones = frozenset(AUTHORITIES)
     refresh = timedelta(minutes=30)
+    lag = timedelta(hours=2)
 
-    def __init__(self, fetch: Fetch, scope: Scope = Scope.DIRECT) -> None:
+    def __init__(self, fetch: Fetch, zones: Iterable[str], scope: Scope = Scope.DIRECT) -> None:
+        self.zones = frozenset(zones)
         self._fetch = fetch
         self._scope = scope
 

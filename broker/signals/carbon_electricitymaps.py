@@ -1,6 +1,6 @@
 """Electricity Maps v3: flow-traced intensity of some 350 zones. A token; most zones and every forecast are paid for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,10 +19,11 @@ class ElectricityMaps:
     """Commercial; the free plan is for one zone and no commerce. Average only: they ended their marginal signal."""
 
     name = NAME
-    zones = None
     refresh = timedelta(minutes=20)
+    lag = timedelta(hours=1)
 
-    def __init__(self, fetch: Fetch, scope: Scope = Scope.DIRECT) -> None:
+    def __init__(self, fetch: Fetch, zones: Iterable[str], scope: Scope = Scope.DIRECT) -> None:
+        self.zones = frozenset(zones)
         self._fetch = fetch
         self._scope = scope
 

@@ -3,7 +3,7 @@
 A token by mail; at most 400 requests a minute, then ten minutes' ban. Free with attribution.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -70,10 +70,11 @@ class Entsoe:
     """Fifteen to sixty minutes late where a country reports in time; some are hours late."""
 
     name = NAME
-    zones = frozenset(AREAS)
     refresh = timedelta(minutes=30)
+    lag = timedelta(hours=2)
 
-    def __init__(self, fetch: Fetch, scope: Scope = Scope.DIRECT) -> None:
+    def __init__(self, fetch: Fetch, zones: Iterable[str], scope: Scope = Scope.DIRECT) -> None:
+        self.zones = frozenset(zones)
         self._fetch = fetch
         self._scope = scope
 

@@ -10,7 +10,8 @@ from broker.signals.bodies import epoch_ms, json_of, number, reading
 from broker.signals.cache import Body
 from broker.signals.factors import Factors, for_zone
 from broker.signals.fetch import Ask, Fetch, Fetched
-from broker.signals.mix import Fuel, Mix, intensity
+from broker.signals.forecast import Observation, hours_of
+from broker.signals.mix import Fuel, Mix, intensity, tonnes_per_hour
 from broker.signals.net_load import NetLoad
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class ErcotDashboards:
     name = NAME
     zones = frozenset({ZONE})
     refresh = timedelta(minutes=5)
+    lag = timedelta(minutes=5)
 
     def __init__(self, fetch: Fetch, scope: Scope = Scope.DIRECT) -> None:
         self._fetch = fetch
@@ -54,6 +56,21 @@ class ErcotDashboards:
             return series_of(fuel_mix(body.content), self._factors, body.fetched_at)
 
         return self._dashboard("fuel-mix", parse)
+
+    def observations(self, zone: str, now: datetime) -> Fetched[list[Observation]]:
+        """The hours of yesterday and today: net load as the mix shows it, and what was emitted."""
+        mixes = self.mixes(zone, now)
+        seen = [
+            Observation(
+                start=load.start,
+                end=load.end,
+                load_mw=load.load_mw,
+                net_load_mw=load.net_load_mw,
+                tonnes_per_hour=tonnes_per_hour(mix, self._factors.grams_per_kwh),
+            )
+            for mix, load in zip(mixes.value, measured_net_loads(mixes.value), strict=True)
+        ]
+        return Fetched(hours_of(seen), mixes.fetched_at, mixes.trouble)
 
     def mixes(self, zone: str, now: datetime) -> Fetched[list[Mix]]:
         """Generation by fuel, yesterday and today."""

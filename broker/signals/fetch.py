@@ -1,6 +1,7 @@
 """One source's road to its server: proxy, pace, time limits, the cache, and keys that leave no trace."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ _WHOLE_S = 120.0
 _PAUSE_S = 60.0
 """After 429 or 503 without Retry-After. Too short draws a ban, too long only an older reading."""
 _LONGEST_PAUSE_S = 3600.0
+_QUIET_S = 30.0
+"""After a failure nobody asks for the same address again."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,38 @@ class Keys:
         return [text for text in (*self.params.values(), *self.headers.values()) if text]
 
 
+class Pace:
+    """At most one request an `interval` to one server, whoever asks, and none while it wants to be left alone."""
+
+    def __init__(
+        self,
+        interval: timedelta = timedelta(seconds=1),
+        sleep: Callable[[float], None] = time.sleep,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._interval = interval.total_seconds()
+        self._sleep = sleep
+        self.ticks = ticks
+        self._next = 0.0
+        self._paused_until = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """SignalUnavailable: it said 429 or 503 a while ago."""
+        with self._lock:
+            now = self.ticks()
+            if now < self._paused_until:
+                raise SignalUnavailable(f"left alone for {self._paused_until - now:.0f} s more, as the server asked")
+            moment = max(now, self._next)
+            self._next = moment + self._interval
+        if moment > now:
+            self._sleep(moment - now)
+
+    def pause(self, seconds: float) -> None:
+        with self._lock:
+            self._paused_until = max(self._paused_until, self.ticks() + seconds)
+
+
 class HttpFetch:
     """The real one. `offline`: only what the cache has. A body takes the cached one's place only when it can be read."""
 
@@ -83,36 +118,37 @@ class HttpFetch:
         *,
         keys: Keys | None = None,
         proxy: str | None = None,
-        interval: timedelta = timedelta(seconds=1),
+        pace: Pace | None = None,
         offline: bool = False,
         transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._cache = cache
         self._clock = clock
         self._keys = keys or Keys()
         self._proxy = proxy
-        self._interval = interval.total_seconds()
+        self._pace = pace or Pace()
         self._offline = offline
         self._transport = transport
-        self._sleep = sleep
-        self._ticks = ticks
-        self._next = 0.0
-        self._paused_until = 0.0
+        self._failed: dict[str, tuple[float, SignalError]] = {}
 
     def __call__(self, ask: Ask, parse: Callable[[Body], T]) -> Fetched[T]:
         known = self._cache.get(ask.address)
         if known is not None and (self._offline or self._clock() - known.fetched_at < ask.fresh_for):
             return Fetched(parse(known), known.fetched_at)
         try:
+            until, failed = self._failed.get(ask.address, (0.0, None))
+            if failed is not None and self._pace.ticks() < until:
+                return self._earlier(known, parse, failed)
             if self._offline:
                 raise SignalUnavailable(f"{self._name}: never fetched; `broker signal fetch` asks for it")
             body = self._answer(ask, known)
             value = parse(body)
         except SignalError as exc:
+            # Several readings come from one file: the second would knock at the closed door again.
+            self._failed[ask.address] = (self._pace.ticks() + _QUIET_S, exc)
             return self._earlier(known, parse, exc)
+        self._failed.pop(ask.address, None)
         self._cache.put(ask.address, body)
         return Fetched(value, body.fetched_at)
 
@@ -128,7 +164,10 @@ class HttpFetch:
             headers["If-None-Match"] = known.etag
         if known is not None and known.last_modified:
             headers["If-Modified-Since"] = known.last_modified
-        self._wait()
+        try:
+            self._pace.wait()
+        except SignalUnavailable as exc:
+            raise SignalUnavailable(f"{self._name}: {exc}") from exc
         try:
             response, content = self._get(ask, headers)
         except httpx.HTTPError as exc:
@@ -161,19 +200,19 @@ class HttpFetch:
             return response, self._whole(response)
 
     def _whole(self, response: httpx.Response) -> bytes:
-        began, content = self._ticks(), bytearray()
+        began, content = self._pace.ticks(), bytearray()
         for chunk in response.iter_bytes():
             content += chunk
             if len(content) > MAX_BYTES:
                 raise SignalUnreadable(f"{self._name}: more than {MAX_BYTES} bytes")
-            if self._ticks() - began > _WHOLE_S:
+            if self._pace.ticks() - began > _WHOLE_S:
                 raise SignalUnavailable(f"{self._name}: no whole answer in {_WHOLE_S:.0f} s")
         return bytes(content)
 
     def _refuse(self, ask: Ask, response: httpx.Response) -> None:
         status = response.status_code
         if status in (429, 503):
-            self._paused_until = self._ticks() + _pause(response)
+            self._pace.pause(_pause(response))
         if status == 200:
             return
         why = {
@@ -183,15 +222,6 @@ class HttpFetch:
             429: "too many requests; it is left alone for a while",
         }.get(status, "")
         raise SignalUnavailable(f"{self._name}: {ask.url}: HTTP {status}{f', {why}' if why else ''}")
-
-    def _wait(self) -> None:
-        now = self._ticks()
-        if now < self._paused_until:
-            raise SignalUnavailable(f"{self._name}: left alone for {self._paused_until - now:.0f} s more, as it asked")
-        moment = max(now, self._next)
-        self._next = moment + self._interval
-        if moment > now:
-            self._sleep(moment - now)
 
     def _without_keys(self, content: bytes) -> bytes:
         # EIA repeats the key of the request in its answer.

@@ -46,27 +46,30 @@ class Curve:
 
 
 def same_hour(past: Series[AverageIntensity], hours: int, now: datetime, days: int = 1) -> list[AverageIntensity]:
-    """The next `hours` hours, each as the latest hour a whole number of `days` before it that was over at `now`.
+    """The next `hours` hours, each as the latest known hour a whole number of `days` before it that was over at `now`.
 
     An hour without such a reading is left out. `days` 1: as yesterday; 7: as last week.
     """
     known = {reading.start: reading for reading in hourly(past.until(now))}
     first = now.replace(minute=0, second=0, microsecond=0)
+    earliest = min(known, default=first)
     found = []
     for start in (first + number * _HOUR for number in range(hours)):
         back = start - days * _DAY
-        while back + _HOUR > now:
+        while back >= earliest and (back + _HOUR > now or back not in known):
             back -= days * _DAY
-        before = known.get(back)
-        if before is not None:
-            found.append(_of(before, start, start + _HOUR, before.value, Quality.PROFILE, f"as {days} d before"))
+        if back in known:
+            gone = (start - back) // _DAY
+            found.append(
+                _of(known[back], start, start + _HOUR, known[back].value, Quality.PROFILE, f"as {gone} d before")
+            )
     return found
 
 
 def from_net_load(
     past: Sequence[Observation], ahead: Iterable[NetLoad], like: AverageIntensity, now: datetime
 ) -> list[AverageIntensity]:
-    """The intervals of `ahead` that are not over at `now`: emissions by the curve of the last 28 days, over the load.
+    """The intervals of `ahead` whose hour is not over at `now`: emissions by the curve of the last 28 days, over the load.
 
     `like`: a reading of the same zone, scope and boundary as `past`. Empty: the past is too short for a curve.
     """
@@ -76,7 +79,7 @@ def from_net_load(
     return [
         _of(like, hour.start, hour.end, 1000 * curve.at(hour.net_load_mw) / hour.load_mw, Quality.FORECAST, "net load")
         for hour in ahead
-        if hour.end > now and hour.load_mw > 0
+        if hour.start.replace(minute=0, second=0, microsecond=0) + _HOUR > now and hour.load_mw > 0
     ]
 
 
@@ -123,6 +126,24 @@ def hourly(series: Series[AverageIntensity]) -> list[AverageIntensity]:
             mean = sum(r.value * s for r, s in zip(readings, seconds, strict=True)) / sum(seconds)
             last = readings[-1]
             found.append(_of(last, start, start + _HOUR, mean, last.quality, None))
+    return found
+
+
+def hours_of(seen: Iterable[Observation]) -> list[Observation]:
+    """Means of whole hours; hours of which less than half is known are left out."""
+    parts: dict[datetime, list[Observation]] = {}
+    for row in seen:
+        parts.setdefault(row.start.replace(minute=0, second=0, microsecond=0), []).append(row)
+    found = []
+    for start, rows in sorted(parts.items()):
+        seconds = [(row.end - row.start).total_seconds() for row in rows]
+        if sum(seconds) < _HOUR.total_seconds() / 2:
+            continue
+        load, net, tonnes = (
+            sum(value * s for value, s in zip(values, seconds, strict=True)) / sum(seconds)
+            for values in zip(*((row.load_mw, row.net_load_mw, row.tonnes_per_hour) for row in rows), strict=True)
+        )
+        found.append(Observation(start=start, end=start + _HOUR, load_mw=load, net_load_mw=net, tonnes_per_hour=tonnes))
     return found
 
 

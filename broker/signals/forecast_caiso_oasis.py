@@ -22,6 +22,7 @@ class CaisoOasis:
     name = NAME
     zones = frozenset({ZONE})
     refresh = timedelta(hours=1)
+    lag = timedelta(hours=1)
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch

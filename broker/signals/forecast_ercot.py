@@ -28,6 +28,7 @@ class ErcotForecasts:
     name = NAME
     zones = frozenset({ZONE})
     refresh = timedelta(minutes=30)
+    lag = timedelta(hours=1)
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch

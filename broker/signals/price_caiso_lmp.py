@@ -22,6 +22,7 @@ class CaisoPrices:
     name = NAME
     zones = frozenset({ZONE})
     refresh = timedelta(hours=1)
+    lag = timedelta(0)
 
     def __init__(self, fetch: Fetch, hub: str = HUB) -> None:
         self._fetch = fetch

@@ -24,6 +24,7 @@ class ErcotPrices:
     name = NAME
     zones = frozenset({ZONE})
     refresh = timedelta(minutes=15)
+    lag = timedelta(minutes=15)
 
     def __init__(self, fetch: Fetch, point: str = POINT) -> None:
         self._fetch = fetch

@@ -52,13 +52,15 @@ def test_tomorrow_is_as_yesterday():
     assert said[0].start == MIDNIGHT
 
 
-def test_beyond_a_day_it_goes_back_whole_days_and_gaps_stay_gaps():
+def test_beyond_a_day_and_over_gaps_it_goes_back_whole_days():
     past = days_of([float(n) for n in range(48)])
-    holed = Series(tuple(r for r in past if r.value != 30.0))
+    holed = Series(tuple(r for r in past if r.value not in {30.0, 31.0, 7.0}))
 
     said = same_hour(holed, 48, MIDNIGHT)
 
     assert len(said) == 46
+    assert (said[6].value, said[6].source) == (6.0, "test, as 2 d before")
+    assert [r.start for r in said if r.value in {7.0, 31.0}] == []
     assert said[24 - 1].value == said[0].value == 24.0
     assert [r.value for r in same_hour(past, 2, MIDNIGHT, days=7)] == []
 
