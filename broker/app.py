@@ -47,12 +47,14 @@ from broker.reconcile import (
 )
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
+from broker.reconcile.read_signals import ReadSignals
 from broker.reconcile.sign import SLURMD_PORT, Sign, knock
 from broker.reconcile.sweep import Sweep
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
+from broker.signals.registry import make_signals
 from broker.slurm.base import SlurmClient
 from broker.slurm.directives import read
 from broker.slurm.for_nodes import node_needs
@@ -141,6 +143,10 @@ def build(
     tail = metrics.follow(engine=engine, credentials=frozenset(providers), jobs_folder=site.jobs_folder, clock=clock)
     lost_after = timedelta(seconds=settings.node.lost_after_s)
     activities = _activities(world, intents, living, tail, owner, lost_after)
+    if settings.signals:
+        signals = ReadSignals(make_signals(settings.signals, state / "signals", clock))
+        # The sources' own refresh periods say when they are really asked.
+        activities.append(Activity(name="read_signals", interval_seconds=60.0, find=signals.find, nudged=False))
     driver = Driver(map(adapt, activities), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
