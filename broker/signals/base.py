@@ -1,12 +1,21 @@
 """What a source is. README.md says what each of these promises."""
 
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from broker.core.readings import AverageIntensity, EnergyPrice, Series
 from broker.signals.fetch import Fetched
 from broker.signals.forecast import Observation
 from broker.signals.net_load import NetLoad
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What a source knows of a past day, as far as it covers it."""
+
+    averages: Series[AverageIntensity]
+    observations: tuple[Observation, ...]
 
 
 class Source(Protocol):
@@ -34,6 +43,13 @@ class ObservedSource(Source, Protocol):
     """What a forecast by net load learns from. SignalError."""
 
     def observations(self, zone: str, now: datetime) -> Fetched[list[Observation]]: ...
+
+
+@runtime_checkable
+class PastSource(Source, Protocol):
+    """Whole past days, for what was not watched. `day` is UTC's; SignalError."""
+
+    def past(self, zone: str, day: date, now: datetime) -> Fetched[Past]: ...
 
 
 @runtime_checkable

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from broker.core.errors import SignalUnavailable
+
+_KEPT = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Cache:
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._forget(body.fetched_at - _KEPT)
             partial = path.with_suffix(f".{os.getpid()}")
             partial.write_bytes(json.dumps(head).encode() + b"\n" + body.content)
             partial.replace(path)
@@ -69,6 +73,13 @@ class Cache:
             raise SignalUnavailable(
                 f"{path.parent} cannot be written ({exc.strerror}); give it to the user who runs this, or name another folder"
             ) from exc
+
+    def _forget(self, before: datetime) -> None:
+        # Some addresses hold a day or a document's number: nobody asks for last week's again.
+        for file in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another process forgets, too
+                if file.stat().st_mtime < before.timestamp():
+                    file.unlink()
 
     def _path(self, address: str) -> Path:
         return self._folder / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.body"

@@ -1,17 +1,20 @@
 """CAISO Today's Outlook: CO2, demand, fuel mix now; net demand for seven days. No key; some countries are blocked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 from broker.core.errors import SignalUnreadable
 from broker.core.readings import AverageIntensity, Boundary, Quality, Scope, Series, in_order
+from broker.signals.base import Past
 from broker.signals.bodies import csv_rows, number, reading
 from broker.signals.cache import Body
+from broker.signals.factors import for_zone
 from broker.signals.fetch import Ask, Fetch, Fetched
 from broker.signals.forecast import Observation, hours_of
 from broker.signals.local_time import PACIFIC, day_labels, stamps
 from broker.signals.mix import Fuel, Mix
+from broker.signals.mix import intensity as mix_intensity
 from broker.signals.net_load import NetLoad
 
 T = TypeVar("T")
@@ -52,11 +55,23 @@ class CaisoOutlook:
 
     def average(self, zone: str, now: datetime) -> Fetched[Series[AverageIntensity]]:
         """Today so far. Direct emissions of what California uses: imports charged, exports credited, as CAISO counts."""
-        return self._intensity("current", None, now)
+        tonnes = self._file("current", "co2", lambda body: emissions(body.content, None, body.as_of(now)))
+        megawatts = self._file("current", "demand", lambda body: demands(body.content, None, body.as_of(now)))
+        fetched_at = min(tonnes.fetched_at, megawatts.fetched_at)
+        with reading(self.name):
+            series = intensity(tonnes.value, megawatts.value, fetched_at)
+        return Fetched(series, fetched_at, tonnes.trouble or megawatts.trouble)
 
-    def history(self, zone: str, day: date, now: datetime) -> Fetched[Series[AverageIntensity]]:
-        """One past day (in California). Its files are still revised for weeks: a later call may say otherwise."""
-        return self._intensity(f"history/{day:%Y%m%d}", day, now)
+    def past(self, zone: str, day: date, now: datetime) -> Fetched[Past]:
+        """California's day of that date. Its files are still revised for weeks: a later call may say otherwise."""
+        folder = f"history/{day:%Y%m%d}"
+        tonnes = self._file(folder, "co2", lambda body: emissions(body.content, day, now))
+        loads = self._file(folder, "netdemand", lambda body: net_demands(body.content, day, now))
+        fetched_at = min(tonnes.fetched_at, loads.fetched_at)
+        with reading(self.name):
+            series = intensity(tonnes.value, {load.start: load.load_mw for load in loads.value}, fetched_at)
+            seen = observed(series, loads.value)
+        return Fetched(Past(averages=series, observations=tuple(seen)), fetched_at, tonnes.trouble or loads.trouble)
 
     def outlook(self, zone: str, now: datetime) -> Fetched[list[NetLoad]]:
         """Demand and net demand of the past hours and of the next seven days."""
@@ -65,41 +80,39 @@ class CaisoOutlook:
     def observations(self, zone: str, now: datetime) -> Fetched[list[Observation]]:
         """The hours of today: net demand as measured, and what was emitted."""
         intensities, loads = self.average(zone, now), self.outlook(zone, now)
-        net = {row.start: row for row in loads.value if not row.is_forecast}
-        seen = [
-            Observation(
-                start=five.start,
-                end=five.end,
-                load_mw=net[five.start].load_mw,
-                net_load_mw=net[five.start].net_load_mw,
-                tonnes_per_hour=five.value * net[five.start].load_mw / 1000,
-            )
-            for five in intensities.value
-            if five.start in net
-        ]
         return Fetched(
-            hours_of(seen), min(intensities.fetched_at, loads.fetched_at), intensities.trouble or loads.trouble
+            observed(intensities.value, [row for row in loads.value if not row.is_forecast]),
+            min(intensities.fetched_at, loads.fetched_at),
+            intensities.trouble or loads.trouble,
         )
 
-    def mixes(self, zone: str, now: datetime) -> Fetched[list[Mix]]:
-        """Generation by fuel, today so far."""
-        return self._file("current", "fuelsource", lambda body: fuel_mix(body.content, None, body.as_of(now)))
-
-    def _intensity(self, folder: str, day: date | None, now: datetime) -> Fetched[Series[AverageIntensity]]:
-        tonnes = self._file(folder, "co2", lambda body: emissions(body.content, day, body.as_of(now)))
-        megawatts = self._file(folder, "demand", lambda body: demands(body.content, day, body.as_of(now)))
-        fetched_at = min(tonnes.fetched_at, megawatts.fetched_at)
-        with reading(self.name):
-            series = intensity(tonnes.value, megawatts.value, fetched_at)
-        return Fetched(series, fetched_at, tonnes.trouble or megawatts.trouble)
-
     def _file(self, folder: str, name: str, parse: Callable[[Body], T]) -> Fetched[T]:
-        def checked(body: Body) -> T:
-            with reading(f"{self.name} {name}.csv"):
-                return parse(body)
+        return _file(self._fetch, folder, name, parse)
 
-        # CloudFront serves old copies unless the query differs: one that changes with each refresh period.
-        return self._fetch(Ask(url=f"{_BASE}/{folder}/{name}.csv", fresh_for=self.refresh, bust=self.refresh), checked)
+
+class CaisoMix:
+    """The fuel mix of the same place, for when it says no CO2: our factors, and 428 g/kWh for what is imported."""
+
+    name = "caiso_mix"
+    zones = frozenset({ZONE})
+    refresh = timedelta(minutes=5)
+    lag = timedelta(minutes=5)
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+
+    def average(self, zone: str, now: datetime) -> Fetched[Series[AverageIntensity]]:
+        """Today so far. Direct emissions of what California makes and imports; exports are not credited."""
+        grams = for_zone(ZONE, Scope.DIRECT).grams_per_kwh
+
+        def parse(body: Body) -> Series[AverageIntensity]:
+            mixes = fuel_mix(body.content, None, body.as_of(now))
+            found = [(mix, mix_intensity(mix, grams)) for mix in mixes]
+            return in_order(
+                [_reading(mix.start, value, self.name, body.fetched_at) for mix, value in found if value is not None]
+            )
+
+        return _file(self._fetch, "current", "fuelsource", parse)
 
 
 def intensity(
@@ -108,20 +121,26 @@ def intensity(
     """`emissions` over `demands`, where both say something."""
     return in_order(
         [
-            AverageIntensity(
-                zone=ZONE,
-                start=start,
-                end=start + _STEP,
-                value=1000 * tonnes[start] / megawatts[start],
-                scope=Scope.DIRECT,
-                boundary=Boundary.CONSUMPTION,
-                source=NAME,
-                fetched_at=fetched_at,
-                quality=Quality.PROVISIONAL,
-            )
+            _reading(start, 1000 * tonnes[start] / megawatts[start], NAME, fetched_at)
             for start in tonnes.keys() & megawatts.keys()
             if megawatts[start] > 0
         ]
+    )
+
+
+def observed(series: Iterable[AverageIntensity], loads: Iterable[NetLoad]) -> list[Observation]:
+    """Whole hours of what `intensity` and the net demand say about the same five minutes."""
+    net = {load.start: load for load in loads}
+    return hours_of(
+        Observation(
+            start=five.start,
+            end=five.end,
+            load_mw=net[five.start].load_mw,
+            net_load_mw=net[five.start].net_load_mw,
+            tonnes_per_hour=five.value * net[five.start].load_mw / 1000,
+        )
+        for five in series
+        if five.start in net
     )
 
 
@@ -182,6 +201,29 @@ def seven_days(body: bytes) -> list[NetLoad]:
                 NetLoad(start=end - _STEP, end=end, load_mw=load, net_load_mw=net, is_forecast=None in measured)
             )
     return found
+
+
+def _file(fetch: Fetch, folder: str, name: str, parse: Callable[[Body], T]) -> Fetched[T]:
+    def checked(body: Body) -> T:
+        with reading(f"{NAME} {name}.csv"):
+            return parse(body)
+
+    # CloudFront serves old copies unless the query differs: one that changes with each refresh period.
+    return fetch(Ask(url=f"{_BASE}/{folder}/{name}.csv", fresh_for=_STEP, bust=_STEP), checked)
+
+
+def _reading(start: datetime, value: float, source: str, fetched_at: datetime) -> AverageIntensity:
+    return AverageIntensity(
+        zone=ZONE,
+        start=start,
+        end=start + _STEP,
+        value=value,
+        scope=Scope.DIRECT,
+        boundary=Boundary.CONSUMPTION,
+        source=source,
+        fetched_at=fetched_at,
+        quality=Quality.PROVISIONAL,
+    )
 
 
 def _by_time(

@@ -10,6 +10,7 @@ from broker.signals.bodies import json_of, number, reading
 from broker.signals.cache import Body
 from broker.signals.factors import Factors, for_zone
 from broker.signals.fetch import Ask, Fetch, Fetched
+from broker.signals.forecast import Observation, observations
 from broker.signals.mix import Fuel, Mix, intensity
 from broker.signals.mix_file import COLUMNS
 from broker.signals.plausible import plausible
@@ -51,6 +52,9 @@ AUTHORITIES = {
 """Zone → EIA's respondent. Electricity Maps names its US zones after them."""
 
 
+_ISLANDS = frozenset({"US-TEX-ERCO"})
+
+
 class Eia930:
     """`api.eia.gov`. The answer repeats the key of the request: the fetcher takes it out before anything is kept."""
 
@@ -69,6 +73,16 @@ class Eia930:
         with reading(self.name):
             series = series_of(mixes.value, zone, for_zone(zone, self._scope), mixes.fetched_at)
         return Fetched(series, mixes.fetched_at, mixes.trouble)
+
+    def observations(self, zone: str, now: datetime) -> Fetched[list[Observation]]:
+        """Ten days to learn from at once. None where what the zone makes is not what it uses: its operator's net load counts
+        imports, too, and a curve of ours would be one of something else.
+        """
+        mixes = self.mixes(zone, now)
+        if zone not in _ISLANDS:
+            return Fetched([], mixes.fetched_at, mixes.trouble)
+        factors = for_zone(zone, self._scope)
+        return Fetched(observations(mixes.value, factors.grams_per_kwh), mixes.fetched_at, mixes.trouble)
 
     def mixes(self, zone: str, now: datetime) -> Fetched[list[Mix]]:
         """Generation by fuel, hour by hour, without those whose sum cannot be."""

@@ -10,9 +10,8 @@ from broker.signals.bodies import epoch_ms, json_of, number, reading
 from broker.signals.cache import Body
 from broker.signals.factors import Factors, for_zone
 from broker.signals.fetch import Ask, Fetch, Fetched
-from broker.signals.forecast import Observation, hours_of
-from broker.signals.mix import Fuel, Mix, intensity, tonnes_per_hour
-from broker.signals.net_load import NetLoad
+from broker.signals.forecast import Observation, observations
+from broker.signals.mix import Fuel, Mix, intensity
 
 T = TypeVar("T")
 
@@ -60,17 +59,7 @@ class ErcotDashboards:
     def observations(self, zone: str, now: datetime) -> Fetched[list[Observation]]:
         """The hours of yesterday and today: net load as the mix shows it, and what was emitted."""
         mixes = self.mixes(zone, now)
-        seen = [
-            Observation(
-                start=load.start,
-                end=load.end,
-                load_mw=load.load_mw,
-                net_load_mw=load.net_load_mw,
-                tonnes_per_hour=tonnes_per_hour(mix, self._factors.grams_per_kwh),
-            )
-            for mix, load in zip(mixes.value, measured_net_loads(mixes.value), strict=True)
-        ]
-        return Fetched(hours_of(seen), mixes.fetched_at, mixes.trouble)
+        return Fetched(observations(mixes.value, self._factors.grams_per_kwh), mixes.fetched_at, mixes.trouble)
 
     def mixes(self, zone: str, now: datetime) -> Fetched[list[Mix]]:
         """Generation by fuel, yesterday and today."""
@@ -157,20 +146,6 @@ def loads(body: bytes) -> list[tuple[datetime, float, bool]]:
             if value is not None:
                 found.append((epoch_ms(row["epoch"]), value, measured is None))
     return sorted(found)
-
-
-def measured_net_loads(mixes: list[Mix]) -> list[NetLoad]:
-    """Load and net load as the mix shows them: what is generated, and that less wind and solar."""
-    return [
-        NetLoad(
-            start=mix.start,
-            end=mix.end,
-            load_mw=mix.supply_mw,
-            net_load_mw=mix.supply_mw - sum(max(0.0, mix.megawatts.get(fuel, 0.0)) for fuel in (Fuel.WIND, Fuel.SOLAR)),
-            is_forecast=False,
-        )
-        for mix in mixes
-    ]
 
 
 def _by_fuel(megawatts: Mapping[str, float]) -> dict[Fuel, float]:

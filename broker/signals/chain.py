@@ -4,9 +4,9 @@
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
@@ -18,11 +18,13 @@ from broker.signals.base import (
     ForecastSource,
     ObservedSource,
     OutlookSource,
+    Past,
+    PastSource,
     PriceSource,
     Source,
 )
 from broker.signals.fetch import Fetched
-from broker.signals.forecast import from_net_load, hourly, same_hour
+from broker.signals.forecast import Observation, from_net_load, hourly, same_hour
 from broker.signals.memory import Memory
 
 log = logging.getLogger("broker.signals")
@@ -34,6 +36,8 @@ USABLE = timedelta(hours=6)
 ordinary delays make every zone static."""
 _HOUR = timedelta(hours=1)
 _HORIZON_H = 48
+_ENOUGH_H = 12
+"""Hours of a day: a local day covers two of UTC's."""
 
 
 class Link(StrEnum):
@@ -160,18 +164,46 @@ class Signals:
                 why.ask(source.forecast, zone, now)
             if isinstance(source, PriceSource):
                 why.ask(source.prices, zone, now)
-            try:
-                if averages is not None or seen is not None:
-                    self._memory.add(
-                        zone,
-                        source.name,
-                        hourly(averages.value) if averages is not None else (),
-                        seen.value if seen is not None else (),
-                        now,
-                    )
-            except SignalError as exc:
-                why.add(str(exc))
+            if averages is not None or seen is not None:
+                hours = averages.value if averages is not None else None
+                self._remember(zone, source.name, hours, seen.value if seen is not None else (), now, why)
+            if isinstance(source, PastSource):
+                self._catch_up(source, zone, now, why)
         return list(why.lines())
+
+    def _catch_up(self, source: PastSource, zone: str, now: datetime, why: "_Why") -> None:
+        """One past day of the last four weeks that was not watched. Each minute another one has its turn, so that a day which
+        the source lacks too holds up no other.
+        """
+        hours: dict[date, int] = {}
+        for seen in self._memory.read(zone, source.name).observations:
+            hours[seen.start.date()] = hours.get(seen.start.date(), 0) + 1
+        days = [(now - timedelta(days=back)).date() for back in range(2, 29)]
+        missing = [day for day in days if hours.get(day, 0) < _ENOUGH_H]
+        if not missing:
+            return
+        turn = missing[int(now.timestamp() // 60) % len(missing)]
+
+        def ask(zone: str, now: datetime) -> Fetched[Past]:
+            return source.past(zone, turn, now)
+
+        past = why.ask(ask, zone, now)
+        if past is not None:
+            self._remember(zone, source.name, past.value.averages, past.value.observations, now, why)
+
+    def _remember(
+        self,
+        zone: str,
+        source: str,
+        averages: Series[AverageIntensity] | None,
+        seen: Iterable[Observation],
+        now: datetime,
+        why: "_Why",
+    ) -> None:
+        try:
+            self._memory.add(zone, source, hourly(averages) if averages is not None else (), seen, now)
+        except SignalError as exc:
+            why.add(str(exc))
 
     def _forecast(self, zone: str, now: datetime, why: "_Why") -> Ahead | None:
         """By the operator's net load, else by whoever forecasts intensity itself."""

@@ -3,11 +3,12 @@
 Everything here knows only what was over at `now`: what it is handed beyond that is left out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broker.core.readings import AverageIntensity, Quality, Series
+from broker.signals.mix import Fuel, Mix, tonnes_per_hour
 from broker.signals.net_load import NetLoad
 
 _HOUR = timedelta(hours=1)
@@ -112,6 +113,23 @@ def fit(seen: Sequence[Observation]) -> Curve | None:
         low=low,
         high=high,
     )
+
+
+def observations(mixes: Iterable[Mix], grams_per_kwh: Mapping[Fuel, float]) -> list[Observation]:
+    """Whole hours of mixes. What is made stands for the load: for zones that trade little."""
+    seen = []
+    for mix in mixes:
+        renewable = sum(max(0.0, mix.megawatts.get(fuel, 0.0)) for fuel in (Fuel.WIND, Fuel.SOLAR))
+        seen.append(
+            Observation(
+                start=mix.start,
+                end=mix.end,
+                load_mw=mix.supply_mw,
+                net_load_mw=mix.supply_mw - renewable,
+                tonnes_per_hour=tonnes_per_hour(mix, grams_per_kwh),
+            )
+        )
+    return hours_of(seen)
 
 
 def hourly(series: Series[AverageIntensity]) -> list[AverageIntensity]:

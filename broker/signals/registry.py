@@ -10,7 +10,7 @@ from broker.core.errors import ConfigError
 from broker.signals import oasis
 from broker.signals.base import Source
 from broker.signals.cache import Cache
-from broker.signals.carbon_caiso import CaisoOutlook
+from broker.signals.carbon_caiso import CaisoMix, CaisoOutlook
 from broker.signals.carbon_eia930 import AUTHORITIES, Eia930
 from broker.signals.carbon_electricitymaps import ElectricityMaps
 from broker.signals.carbon_entsoe import AREAS, Entsoe
@@ -49,7 +49,7 @@ KINDS: Mapping[str, Kind] = {
         gives="CO2, demand and net demand now; net demand for seven days",
         licence="public data of CAISO",
         limits="none stated; some countries are blocked: a proxy",
-        makes=(lambda fetch, zones: CaisoOutlook(fetch),),
+        makes=(lambda fetch, zones: CaisoOutlook(fetch), lambda fetch, zones: CaisoMix(fetch)),
         zones=CaisoOutlook.zones,
     ),
     "caiso_oasis": Kind(

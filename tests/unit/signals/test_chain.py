@@ -1,6 +1,7 @@
 """The chain of a zone: which link holds, how old it is, and that nothing a source does comes out of the door."""
 
 import gzip
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,6 +15,7 @@ from broker.config.settings import Secret, SignalSettings
 from broker.config.signals import KEYED, SIGNAL_KINDS, ZONED
 from broker.core.errors import ConfigError, SignalError, SignalUnavailable, SignalUnreadable
 from broker.core.readings import EnergyPrice, Series
+from broker.signals.base import Past
 from broker.signals.cache import Body
 from broker.signals.chain import Link, Signals
 from broker.signals.fetch import Fetched
@@ -183,6 +185,34 @@ def test_the_hours_ahead_come_by_net_load_and_else_as_yesterday(memory):
     assert "web page" in as_yesterday.why[0]
 
 
+def test_days_that_were_not_watched_are_caught_up_one_at_a_time_and_a_missing_one_holds_up_no_other(memory):
+    class Operator(Measured):
+        asked = ()
+
+        def past(self, zone, day, now):
+            self.asked = (*self.asked, day)
+            if day.day % 2:
+                raise SignalUnavailable(f"operator: no file of {day}")
+            start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            hours = [start + n * HOUR for n in range(24)]
+            averages = Series(tuple(reading(start=at, end=at + HOUR, source="operator") for at in hours))
+            return Fetched(Past(averages=averages, observations=tuple(seen(at) for at in hours)), now)
+
+    operator, clock = Operator(), [NOW]
+    room = signals(memory, operator, clock=lambda: clock[0])
+    troubles = [room.refresh(ZONE)]
+    assert len(operator.asked) == 1
+    while clock[0] < NOW + 2 * HOUR:
+        clock[0] += timedelta(minutes=1)
+        troubles.append(room.refresh(ZONE))
+
+    known = {row.start.date() for row in memory.read(ZONE, "operator").observations}
+    asked = set(operator.asked)
+    assert known == {day for day in asked if day.day % 2 == 0}
+    assert asked == {(NOW - timedelta(days=back)).date() for back in range(2, 29)}
+    assert any("no file of" in line for said in troubles for line in said)
+
+
 def test_revised_history_replaces_what_was_remembered_and_old_hours_go(memory):
     memory.add(ZONE, "operator", hours_before(40 * 24), [], NOW)
     memory.add(ZONE, "operator", hours_before(1, value=lambda start: 55.0), [], NOW)
@@ -311,6 +341,63 @@ def test_the_real_sources_agree_with_their_recorded_bodies(tmp_path):
     clock[0] += timedelta(hours=8)
     assert room.now("US-TEX-ERCO").link is Link.YESTERDAY
     assert len(room.ahead("US-TEX-ERCO", hours=24).series) > 20
+
+
+def test_when_california_says_no_co2_its_mix_speaks(tmp_path):
+    mix = (SMALL / "caiso_fuelsource_20230101_until_0455.csv").read_bytes()
+
+    def brings(ask):
+        return mix if ask is not None and "fuelsource" in ask.url else b"<html><title>Blocked</title></html>"
+
+    room = every_source(tmp_path, brings, clock=lambda: datetime(2023, 1, 1, 12, 58, tzinfo=UTC))
+
+    said = room.now(ZONE)
+
+    assert (said.link, said.reading.source, said.reading.boundary) == ("live", "caiso_mix", "consumption")
+    assert 200 < said.reading.value < 260
+    assert "Blocked" in said.why[0]
+
+
+def test_a_past_day_of_california_is_learned_from(tmp_path):
+    labels = [f"{hour:02}:{minute:02}" for hour in range(24) for minute in range(0, 60, 5)]
+    header = "Time,Biogas CO2,Biomass CO2,Natural Gas CO2,Coal CO2,Imports CO2,Geothermal CO2\n"
+    co2 = header + "".join(f"{label},1,1,2000,0,500,10\n" for label in labels)
+    net = "Time,Hour ahead forecast,Current demand,Net demand\n"
+    net += "".join(f"{label},1,20000,{10_000 + number}\n" for number, label in enumerate(labels))
+
+    def brings(ask):
+        if ask is None or "/history/" not in ask.url:
+            return b""
+        return (co2 if "co2" in ask.url else net).encode()
+
+    room = every_source(tmp_path, brings)
+    room.refresh(ZONE)
+
+    [file] = (tmp_path / "signals/memory").iterdir()
+    known = Memory(file.parent).read(ZONE, "caiso_outlook")
+    assert len(known.observations) == len(known.averages) == 24
+    assert known.observations[0].tonnes_per_hour == pytest.approx(2512)
+    assert known.averages.readings[0].value == pytest.approx(125.6)
+
+
+def test_texas_learns_from_eia_too_and_california_does_not(tmp_path):
+    start = NOW.replace(minute=0) - 240 * HOUR
+    rows = [
+        {"period": f"{start + n * HOUR:%Y-%m-%dT%H}", "respondent": respondent, "fueltype": fuel, "value": 1000}
+        for n in range(239)
+        for fuel in ("NG", "WND")
+        for respondent in ("CISO", "ERCO")
+    ]
+    body = json.dumps({"response": {"total": len(rows), "data": rows}}).encode()
+    room = every_source(tmp_path, lambda ask: body if ask is not None and "eia.gov" in ask.url else b"")
+
+    for zone in (ZONE, "US-TEX-ERCO"):
+        room.refresh(zone)
+
+    memory = Memory(tmp_path / "signals/memory")
+    assert len(memory.read("US-TEX-ERCO", "eia930").observations) == 239
+    assert len(memory.read(ZONE, "eia930").observations) == 0
+    assert room.now(ZONE).link is Link.LIVE
 
 
 def test_the_registry_and_the_configuration_know_the_same_kinds():

@@ -1,6 +1,7 @@
 """The road to a server: cache, ETag, pace, limits, and keys that leave no trace."""
 
 import logging
+import os
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -225,3 +226,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
     with pytest.raises(SignalUnavailable, match="cannot be written"):
         world.fetch(ASK, parse)
+
+
+def test_what_nobody_asks_for_any_more_is_forgotten_after_a_week(world):
+    world.answers = [ok(), ok()]
+    world.fetch(ASK, parse)
+    [old] = world.folder.iterdir()
+    week_ago = (world.now - timedelta(days=8)).timestamp()
+    os.utime(old, (week_ago, week_ago))
+
+    world.fetch(Ask(url="https://grid.example/next"), parse)
+
+    assert [file == old for file in world.folder.iterdir()] == [False]
