@@ -13,7 +13,7 @@ KEYED = frozenset({"eia930", "electricitymaps", "entsoe"})
 """Kinds that want a key."""
 ZONED = frozenset({*KEYED, "file"})
 """Kinds that must be told for which zones: the others speak of one."""
-SIGNAL_KINDS = frozenset({*ZONED, "caiso", "caiso_oasis", "ercot"})
+SIGNAL_KINDS = frozenset({*ZONED, "caiso", "caiso_oasis", "carbonintensity_gb", "ercot"})
 
 _KEY = Noun(short="API key", full="the source's API key", variable="EIA_API_KEY")
 

@@ -102,6 +102,10 @@ class EnergyPrice(Reading):
     value: Decimal
     currency: str
 
+    def an_hour_of(self, kilowatts: Decimal) -> Decimal:
+        """What `kilowatts` cost for an hour, in `currency`; below nought when the price is. Unrounded."""
+        return self.value * kilowatts / 1000
+
 
 R = TypeVar("R", bound=Reading)
 

@@ -16,6 +16,7 @@ from broker.signals.carbon_electricitymaps import ElectricityMaps
 from broker.signals.carbon_entsoe import AREAS, Entsoe
 from broker.signals.carbon_ercot import ErcotDashboards
 from broker.signals.carbon_file import IntensityFile
+from broker.signals.carbon_gb import CarbonIntensityGb
 from broker.signals.chain import Signals
 from broker.signals.fetch import Fetch, HttpFetch, Keys, Pace
 from broker.signals.forecast_caiso_oasis import CaisoOasis
@@ -71,6 +72,13 @@ KINDS: Mapping[str, Kind] = {
             lambda fetch, zones: ErcotPrices(fetch),
         ),
         zones=ErcotDashboards.zones,
+    ),
+    "carbonintensity_gb": Kind(
+        gives="Great Britain's intensity now and for two days, by half hours",
+        licence="CC BY 4.0 (NESO)",
+        limits="unpublished; 14 days a request",
+        makes=(lambda fetch, zones: CarbonIntensityGb(fetch),),
+        zones=CarbonIntensityGb.zones,
     ),
     "eia930": Kind(
         gives="fuel mix of US balancing authorities, an hour or two late, at times a day",

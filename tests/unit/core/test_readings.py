@@ -80,3 +80,9 @@ def test_a_series_is_asked_by_moment_and_age_counts_from_the_end_of_the_interval
     assert len(series.since(NOON + HOUR)) == 1
     assert series.last().age(NOON + 5 * HOUR) == 2 * HOUR
     assert series.last().age(NOON) == timedelta(0)
+
+
+def test_a_price_says_what_a_machine_costs_for_an_hour():
+    price = reading(EnergyPrice, value=Decimal("31.50"), currency="USD")
+
+    assert price.an_hour_of(Decimal("10.2")) == Decimal("0.3213")

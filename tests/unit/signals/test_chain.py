@@ -261,6 +261,7 @@ def every_source(tmp_path, brings, clock=lambda: NOW):
             SignalSettings(name="d", kind="eia930", api_key=Secret("k" * 20), zones=(ZONE, "US-TEX-ERCO")),
             SignalSettings(name="e", kind="electricitymaps", api_key=Secret("k" * 20), zones=(ZONE, "DE")),
             SignalSettings(name="f", kind="entsoe", api_key=Secret("k" * 20), zones=("DE", "FI")),
+            SignalSettings(name="h", kind="carbonintensity_gb"),
             SignalSettings(name="g", kind="file", path=tmp_path / "mine.csv", zones=("DE",)),
         ],
         tmp_path / "signals",

@@ -18,6 +18,7 @@ from broker.signals import (
     carbon_electricitymaps,
     carbon_entsoe,
     carbon_ercot,
+    carbon_gb,
     carbon_isone,
     factors,
     forecast_caiso_oasis,
@@ -486,6 +487,36 @@ def test_a_forecast_of_electricity_maps_is_one():
     assert reading.quality == "forecast"
 
 
+def britain(*rows):
+    data = [
+        {"from": start, "to": end, "intensity": {"forecast": forecast, "actual": actual, "index": "low"}}
+        for start, end, forecast, actual in rows
+    ]
+    return json.dumps({"data": data}).encode()
+
+
+def test_britains_half_hours_are_past_where_they_have_an_actual_and_ahead_where_forecast():
+    body = britain(
+        ("2024-01-15T00:00Z", "2024-01-15T00:30Z", 245, 239), ("2024-01-15T00:30Z", "2024-01-15T01:00Z", 250, None)
+    )
+
+    [over] = carbon_gb.past(body, NOW)
+    coming = list(carbon_gb.ahead(body, NOW))
+
+    assert (over.value, over.quality, over.is_estimated, over.start) == (239, "provisional", True, utc("2024-01-15"))
+    assert [(r.value, r.quality) for r in coming] == [(245, "forecast"), (250, "forecast")]
+
+
+def test_an_error_of_britains_is_told_and_an_hour_is_no_half_hour():
+    with pytest.raises(SignalUnreadable, match="400 Bad Request"):
+        carbon_gb.past(b'{"error": {"code": "400 Bad Request", "message": "Please enter a valid date"}}', NOW)
+    source = carbon_gb.CarbonIntensityGb(
+        lambda ask, parse: parse(a_body(britain(("2024-01-15T00:00Z", "2024-01-15T01:00Z", 1, 1))))
+    )
+    with pytest.raises(SignalUnreadable, match="no half hour"):
+        source.average("GB", NOW)
+
+
 # Any source
 
 PARSERS = {
@@ -501,6 +532,7 @@ PARSERS = {
     "ercot prices": lambda body: price_ercot.settlement(body, "hbHubAvg", NOW),
     "eia": carbon_eia930.fuel_mixes,
     "entsoe": carbon_entsoe.generation,
+    "britain": lambda body: carbon_gb.past(body, NOW),
     "isone": carbon_isone.fuel_mix,
     "electricity maps": lambda body: carbon_electricitymaps.history(body, "DE", Scope.DIRECT, NOW),
 }
