@@ -112,6 +112,8 @@ class Signals:
             answer = why.ask(source.average, zone, now)
             newest = answer.value.until(now + _HOUR).last() if answer is not None else None
             if newest is None:
+                newest = self._memory.read(zone, source.name).averages.last()
+            if newest is None:
                 continue
             if newest.age(now) <= source.lag + 3 * source.refresh:
                 return self._now(zone, Link.LIVE, newest, now, why)

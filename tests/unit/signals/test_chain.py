@@ -125,6 +125,14 @@ def test_what_is_late_is_used_for_six_hours(memory, old, link):
     assert said.age == (old if link is Link.LATE else timedelta(0))
 
 
+def test_what_is_remembered_stands_for_a_source_that_says_nothing(memory):
+    memory.add(ZONE, "operator", hours_before(3), [], NOW)
+
+    said = signals(memory, Measured(trouble=TROUBLE)).now(ZONE)
+
+    assert (said.link, said.age, said.reading.value) == ("late", HOUR / 2, 111.0)
+
+
 def test_a_last_good_answer_says_why_it_is_not_a_new_one(memory):
     said = signals(memory, Measured(trouble="operator: HTTP 500")).now(ZONE)
 
@@ -150,7 +158,7 @@ def test_then_yesterday_then_last_week_then_the_year_then_unknown(memory):
     week_old = [hour for hour in hours_before(8 * 24) if hour.start < NOW - timedelta(days=3)]
     memory.add(ZONE, "operator", week_old, [], NOW)
     links.append(room.now(ZONE).link)
-    memory.add(ZONE, "operator", hours_before(26), [], NOW)
+    memory.add(ZONE, "operator", [hour for hour in hours_before(26) if hour.end < NOW - 8 * HOUR], [], NOW)
     links.append(room.now(ZONE).link)
 
     elsewhere = signals(memory, Measured(trouble=TROUBLE, zone="XX")).now("XX")
