@@ -43,8 +43,8 @@ bench: $(STAMP) ## what the hot paths cost, beside a baseline in the same run (2
 burst: $(STAMP) ## our own work and memory for each of N leases asked for at once (N=1000), without hosts
 	@PYTHONPATH=tests $(PY) tests/bench/thousand.py -n $(or $(N),1000)
 
-eval-signals: $(STAMP) ## what a day-ahead choice saves with each forecast of carbon intensity (20 s; JSON=1)
-	@PYTHONPATH=tests $(PY) tests/eval/signals.py $(if $(JSON),--json)
+eval-signals: $(STAMP) ## what a day-ahead choice saves with each forecast of carbon intensity (20 s; YEAR=2022, JSON=1)
+	@PYTHONPATH=tests $(PY) tests/eval/signals.py $(if $(YEAR),--year $(YEAR)) $(if $(JSON),--json)
 
 clean: ## everything `make` made, the sandbox and its caches with it
 	@if [ -x $(VENV)/bin/broker ] && [ -d .sandbox ]; then $(VENV)/bin/broker sandbox down; fi
