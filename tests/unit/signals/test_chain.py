@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -221,6 +222,29 @@ def test_days_that_were_not_watched_are_caught_up_one_at_a_time_and_a_missing_on
     assert any("no file of" in line for said in troubles for line in said)
 
 
+def test_a_day_is_read_again_once_its_operator_has_revised_it(memory):
+    class Operator(Measured):
+        asked = ()
+
+        def past(self, zone, day, now):
+            self.asked = (*self.asked, day)
+            start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            hours = [start + n * HOUR for n in range(24)]
+            averages = tuple(reading(start=at, end=at + HOUR, source="operator", fetched_at=now) for at in hours)
+            return Fetched(Past(averages=Series(averages), observations=tuple(seen(at) for at in hours)), now)
+
+    operator, clock = Operator(), [NOW]
+    room = signals(memory, operator, clock=lambda: clock[0])
+    while clock[0] < NOW + timedelta(days=6):
+        room.refresh(ZONE)
+        clock[0] += timedelta(minutes=97)
+
+    asked = Counter(operator.asked)
+    assert asked[(NOW - timedelta(days=20)).date()] == 1  # it was settled when it was read
+    assert asked[(NOW - timedelta(days=2)).date()] == 2
+    assert max(asked.values()) == 2
+
+
 def test_revised_history_replaces_what_was_remembered_and_old_hours_go(memory):
     memory.add(ZONE, "operator", hours_before(40 * 24), [], NOW)
     memory.add(ZONE, "operator", hours_before(1, value=lambda start: 55.0), [], NOW)
@@ -289,7 +313,7 @@ def every_source(tmp_path, brings, clock=lambda: NOW):
 BODIES = [path.read_bytes() for path in sorted(SMALL.iterdir()) if path.suffix != ".md"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_servers_send_nothing_raises_out_of_the_room(tmp_path, data):
     def brings(ask):
