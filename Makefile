@@ -47,8 +47,8 @@ burst: $(STAMP) ## our own work and memory for each of N leases asked for at onc
 eval: $(STAMP) ## docs/evaluation.md from the traces of ../shared/data: tables, charts, intervals (ONLY="regret modes" does some)
 	@$(PY) tests/eval/evaluate.py $(if $(ONLY),--only $(ONLY))
 
-eval-signals: $(STAMP) ## what a day-ahead choice saves with each forecast of carbon intensity (20 s; JSON=1)
-	@PYTHONPATH=tests $(PY) tests/eval/signals.py $(if $(JSON),--json)
+eval-signals: $(STAMP) ## what a day-ahead choice saves with each forecast of carbon intensity (20 s; YEAR=2022, JSON=1)
+	@PYTHONPATH=tests $(PY) tests/eval/signals.py $(if $(YEAR),--year $(YEAR)) $(if $(JSON),--json)
 
 clean: ## everything `make` made, the sandbox and its caches with it
 	@if [ -x $(VENV)/bin/broker ] && [ -d .sandbox ]; then $(VENV)/bin/broker sandbox down; fi

@@ -98,10 +98,10 @@ class Eia930:
                 "sort[0][column]": "period",
                 "sort[0][direction]": "desc",
                 "length": str(_PAGE),
-                # To the day, so that the address stays the same for a day and the cache knows it.
                 "start": f"{now.astimezone(UTC) - timedelta(days=10):%Y-%m-%dT00}",
             },
             fresh_for=self.refresh,
+            known_as=f"{_BASE}/fuel-type-data/{authority}",
         )
 
         def parse(body: Body) -> list[Mix]:

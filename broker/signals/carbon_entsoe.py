@@ -103,7 +103,9 @@ class Entsoe:
 
         start = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
         span = {"periodStart": f"{start:%Y%m%d%H%M}", "periodEnd": f"{start + timedelta(days=3):%Y%m%d%H%M}"}
-        return self._fetch(Ask(url=_URL, params={**params, **span}, fresh_for=self.refresh), checked)
+        known_as = f"{_URL}/{params['documentType']}/{params['in_Domain']}"
+        ask = Ask(url=_URL, params={**params, **span}, fresh_for=self.refresh, known_as=known_as)
+        return self._fetch(ask, checked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,9 +42,9 @@ class CarbonIntensityGb:
             with reading(f"{self.name} {span}"):
                 return parse(body.content, body.fetched_at)
 
-        # To the hour, so that the last good answer is found again for an hour.
         start = f"{now.astimezone(UTC):%Y-%m-%dT%H:00Z}"
-        return self._fetch(Ask(url=f"{_URL}/{start}/{span}", fresh_for=self.refresh / 2), checked)
+        ask = Ask(url=f"{_URL}/{start}/{span}", fresh_for=self.refresh / 2, known_as=f"{_URL}/{span}")
+        return self._fetch(ask, checked)
 
 
 def past(body: bytes, fetched_at: datetime) -> Series[AverageIntensity]:

@@ -4,9 +4,10 @@
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
@@ -36,6 +37,8 @@ USABLE = timedelta(hours=6)
 ordinary delays make every zone static."""
 _HOUR = timedelta(hours=1)
 _HORIZON_H = 48
+_REVISED = timedelta(days=4)
+"""CAISO's files change for some days after theirs."""
 _ENOUGH_H = 12
 """Hours of a day: a local day covers two of UTC's."""
 
@@ -112,6 +115,8 @@ class Signals:
             answer = why.ask(source.average, zone, now)
             newest = answer.value.until(now + _HOUR).last() if answer is not None else None
             if newest is None:
+                newest = self._memory.read(zone, source.name).averages.last()
+            if newest is None:
                 continue
             if newest.age(now) <= source.lag + 3 * source.refresh:
                 return self._now(zone, Link.LIVE, newest, now, why)
@@ -172,14 +177,15 @@ class Signals:
         return list(why.lines())
 
     def _catch_up(self, source: PastSource, zone: str, now: datetime, why: "_Why") -> None:
-        """One past day of the last four weeks that was not watched. Each minute another one has its turn, so that a day which
-        the source lacks too holds up no other.
+        """One past day of the last four weeks that was not watched, or not read again since it was revised. Each minute another
+        one has its turn, so that a day which the source lacks too holds up no other.
         """
-        hours: dict[date, int] = {}
-        for seen in self._memory.read(zone, source.name).observations:
-            hours[seen.start.date()] = hours.get(seen.start.date(), 0) + 1
+        known = self._memory.read(zone, source.name)
+        watched = Counter(hour.start.date() for hour in known.observations)
+        settled = Counter(hour.start.date() for hour in known.averages if hour.fetched_at >= hour.start + _REVISED)
         days = [(now - timedelta(days=back)).date() for back in range(2, 29)]
-        missing = [day for day in days if hours.get(day, 0) < _ENOUGH_H]
+        revised = (now - _REVISED - timedelta(days=1)).date()
+        missing = [day for day in days if watched[day] < _ENOUGH_H or (day <= revised and settled[day] < _ENOUGH_H)]
         if not missing:
             return
         turn = missing[int(now.timestamp() // 60) % len(missing)]

@@ -44,17 +44,21 @@ class Fetched(Generic[T]):
 class Ask:
     """A GET. `fresh_for`: a body younger than that is not asked for again (the source's refresh period).
 
-    `bust`: adds a query that changes with this period, against caches on the way.
+    `known_as`: its name in the cache, for an address that moves on with the day: the last good body of yesterday's is still
+    the last good body. `bust`: adds a query that changes with this period, against caches on the way.
     """
 
     url: str
     params: Mapping[str, str] = field(default_factory=dict)
     fresh_for: timedelta = timedelta(0)
     bust: timedelta | None = None
+    known_as: str | None = None
 
     @property
     def address(self) -> str:
-        """What it is called in the cache, in messages and logs. It never holds a key."""
+        """What it is called in the cache. It never holds a key."""
+        if self.known_as is not None:
+            return self.known_as
         return f"{self.url}?{urlencode(sorted(self.params.items()))}" if self.params else self.url
 
 
@@ -160,10 +164,11 @@ class HttpFetch:
 
     def _answer(self, ask: Ask, known: Body | None) -> Body:
         headers = {"User-Agent": "broker (Slurm cloud bursting)", "Accept-Encoding": "gzip"}
-        if known is not None and known.etag:
-            headers["If-None-Match"] = known.etag
-        if known is not None and known.last_modified:
-            headers["If-Modified-Since"] = known.last_modified
+        same = known if ask.known_as is None else None  # an ETag speaks of one address
+        if same is not None and same.etag:
+            headers["If-None-Match"] = same.etag
+        if same is not None and same.last_modified:
+            headers["If-Modified-Since"] = same.last_modified
         try:
             self._pace.wait()
         except SignalUnavailable as exc:
@@ -175,8 +180,8 @@ class HttpFetch:
         except (httpx.InvalidURL, ValueError, OSError) as exc:
             raise SignalUnavailable(f"{self._name}: {ask.url}: {self._clean(str(exc))}") from None
         now = self._clock()
-        if response.status_code == 304 and known is not None:
-            return replace(known, fetched_at=now)
+        if response.status_code == 304 and same is not None:
+            return replace(same, fetched_at=now)
         self._refuse(ask, response)
         return Body(
             content=self._without_keys(content),

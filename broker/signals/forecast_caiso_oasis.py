@@ -29,7 +29,6 @@ class CaisoOasis:
 
     def outlook(self, zone: str, now: datetime) -> Fetched[list[NetLoad]]:
         """Today and tomorrow, hour by hour, for the hours that both forecasts have."""
-        # Whole days: the address stays the same for a day and the cache knows it.
         start = now.replace(hour=0, minute=0, second=0, microsecond=0)
         span = (start, start + timedelta(days=3))
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from broker.core.errors import SignalUnreadable
 from broker.signals.bodies import csv_in_zip, csv_rows, json_of, number, reading
 from broker.signals.cache import Body
 from broker.signals.fetch import Ask, Fetch, Fetched
-from broker.signals.local_time import CENTRAL, hour_ending
+from broker.signals.local_time import CENTRAL, hour_ending, nth_hour
 from broker.signals.net_load import NetLoad
 
 ZONE = "US-TEX-ERCO"
@@ -129,17 +129,26 @@ def _hours(
 ) -> dict[datetime, float]:
     what = f"{NAME} report {report}"
     rows = csv_rows(csv_in_zip(body, what), what, [day, hour, forecast, "dstflag"])
+    timed = [(_date(row[day]), int(row[hour].split(":")[0]), row) for row in rows]
+    # A day with an hour 25 counts its hours from midnight; else the flag tells the second pass.
+    counted = {at for at, count, _ in timed if count == 25}
     found = {}
-    for row in rows:
+    for at, count, row in timed:
         value = number(row.get(measured, "")) if measured else None
         value = value if value is not None else number(row[forecast])
-        date = datetime.strptime(row[day], "%m/%d/%Y").date()
-        end = hour_ending(date, int(row[hour].split(":")[0]), CENTRAL, repeated=row["dstflag"].upper() == "Y")
+        if at in counted:
+            end: datetime | None = nth_hour(at, count, CENTRAL)
+        else:
+            end = hour_ending(at, count, CENTRAL, repeated=row["dstflag"].upper() == "Y")
         if end is not None and value is not None:
             found[end] = value
     if not found:
         raise SignalUnreadable(f"{what}: not one hour has a value")
     return found
+
+
+def _date(text: str) -> date:
+    return datetime.strptime(text, "%m/%d/%Y").date()
 
 
 def _published(text: str) -> datetime:

@@ -41,21 +41,26 @@ def stamps(labels: Sequence[str], layout: str, zone: ZoneInfo) -> list[datetime 
 
 
 def hour_ending(day: date, hour: int, zone: ZoneInfo, repeated: bool) -> datetime | None:
-    """The end of hour 1…24 (25 on the long day) of `day`; `repeated`: the operator says that it is the second pass.
+    """The end of hour 1…24 by the clock on the wall; `repeated`: the operator says that it is the second pass.
 
     None: the short day does not have that hour. ValueError: no such hour.
     """
-    if not 1 <= hour <= 25:
+    if not 1 <= hour <= 24:
         raise ValueError(f"hour ending {hour}")
-    midnight = datetime.combine(day, time(0), zone).astimezone(UTC)
-    length = datetime.combine(day + timedelta(days=1), time(0), zone).astimezone(UTC) - midnight
-    if hour == 25:
-        return midnight + length if length == timedelta(hours=25) else None
     start = datetime.combine(day, time(hour - 1), zone).replace(fold=1 if repeated else 0)
     begins = start.astimezone(UTC)
     if begins.astimezone(zone).time() != start.time():
         return None
     return begins + timedelta(hours=1)
+
+
+def nth_hour(day: date, number: int, zone: ZoneInfo) -> datetime:
+    """The end of the day's hour `number`, counted from midnight: up to 25 on the long day. ValueError: the day has fewer."""
+    midnight = datetime.combine(day, time(0), zone).astimezone(UTC)
+    end = midnight + timedelta(hours=number)
+    if number < 1 or end > datetime.combine(day + timedelta(days=1), time(0), zone).astimezone(UTC):
+        raise ValueError(f"hour {number} of {day}")
+    return end
 
 
 def _moment(wall: datetime, zone: ZoneInfo, after: datetime | None) -> datetime | None:

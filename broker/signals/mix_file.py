@@ -11,6 +11,7 @@ from math import isfinite
 from pathlib import Path
 
 from broker.core.errors import NotFound, SignalUnreadable
+from broker.signals.bodies import reading
 from broker.signals.mix import Fuel, Mix, intensity
 
 COLUMNS = {
@@ -88,7 +89,8 @@ def parse(text: str, name: str) -> list[Row]:
         if len(set(header)) < len(header):
             raise SignalUnreadable(f"{name}: a column stands there twice; keep one")
         lines.fieldnames = header
-        return list(_rows(lines, fuels, _INTENSITY in header, name))
+        with reading(name):  # a year beyond the calendar
+            return list(_rows(lines, fuels, _INTENSITY in header, name))
     except csv.Error as exc:
         raise SignalUnreadable(f"{name} line {lines.line_num}: {exc}; it is no CSV file") from exc
 

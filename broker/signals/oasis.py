@@ -28,6 +28,7 @@ def ask(query: str, run: str, start: datetime, end: datetime, fresh_for: timedel
             **more,
         },
         fresh_for=fresh_for,
+        known_as=f"{URL}/{query}/{run}/{more.get('node', '')}",
     )
 
 

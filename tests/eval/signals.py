@@ -1,6 +1,6 @@
 """What a day-ahead choice saves with each forecast, as a share of what a perfect one saves. No look-ahead.
 
-At 00:00 UTC of each day of 2022 a start is chosen for a job of 1 h and of 6 h inside that day, by what each forecaster says then.
+At 00:00 UTC of each day of a year a start inside it is chosen for a job of 1 h and of 6 h, by what each forecaster says then.
 Data: hourly generation by fuel, intensity (direct) and area-weighted GFS weather forecasts of EnsembleCI (EIA-930, NOAA),
 in ../shared/data/carbon/fuelmix_ci_weather. No archive of the operators' own net-load forecasts is there, so a stand-in
 takes their place: net load and load by ridge regression on the recorded weather forecast and the day before, fitted again
@@ -27,7 +27,8 @@ HOUR = timedelta(hours=1)
 ROOT = Path(__file__).parents[2]
 ZONES = {"CISO": "US-CAL-CISO", "ERCO": "US-TEX-ERCO"}
 FUELS = ("coal", "nat_gas", "nuclear", "oil", "hydro", "solar", "wind", "other")
-YEAR, LAST = datetime(2022, 1, 1, tzinfo=UTC), datetime(2022, 12, 29, tzinfo=UTC)
+DAYS = 362
+"""Of the year: in the last days of 2022 the recorded weather ends."""
 WEEK = 7 * 24
 
 
@@ -142,10 +143,11 @@ def saved(truth: Sequence[float], said: Sequence[float], length: int) -> tuple[f
     return sum(truth) / 24, min(real), real[min(starts, key=lambda i: (shown[i], i))]
 
 
-def evaluate(path: Path, zone: str) -> dict[str, Any]:
+def evaluate(path: Path, zone: str, year: int) -> dict[str, Any]:
     hours = read(path)
     base = hours[0].start
-    first, last = int((YEAR - base) / HOUR), int((LAST - base) / HOUR)
+    first = int((datetime(year, 1, 1, tzinfo=UTC) - base) / HOUR)
+    last = first + DAYS * 24
     readings = [a_reading(hour, zone) for hour in hours]
     seen = [an_observation(hour) for hour in hours]
     ahead = stand_in(hours, first, last)
@@ -190,6 +192,7 @@ def evaluate(path: Path, zone: str) -> dict[str, Any]:
     off = [abs(ahead[i][1] - hours[i].net_load) for i in range(first, last)]
     return {
         "zone": zone,
+        "year": year,
         "days": len(days),
         "stand_in_net_load_mae_mw": sum(off) / len(off),
         "mean_net_load_mw": sum(hour.net_load for hour in hours[first:last]) / (last - first),
@@ -233,12 +236,13 @@ def data() -> Path | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--year", type=int, default=2022, choices=(2020, 2021, 2022))
     asked = parser.parse_args()
     folder = data()
     if folder is None:
         print("skipped: ../shared/data/carbon/fuelmix_ci_weather is not here", file=sys.stderr)
         return 0
-    found = [evaluate(folder / f"{name}.csv.gz", zone) for name, zone in ZONES.items()]
+    found = [evaluate(folder / f"{name}.csv.gz", zone, asked.year) for name, zone in ZONES.items()]
     if asked.json:
         print(json.dumps({"schema_version": 1, "zones": found}, indent=2))
         return 0
@@ -249,7 +253,7 @@ def main() -> int:
 def table(zone: Mapping[str, Any]) -> list[str]:
     off = f"off by {zone['stand_in_net_load_mae_mw']:.0f} of {zone['mean_net_load_mw']:.0f} MW"
     lines = [
-        f"\n{zone['zone']}, {zone['days']} days of 2022; the stand-in's net load is {off}\n",
+        f"\n{zone['zone']}, {zone['days']} days of {zone['year']}; the stand-in's net load is {off}\n",
         "| forecaster | error | 1 h saves | of perfect | 6 h saves | of perfect |\n|---|---|---|---|---|---|",
     ]
     for row in zone["rows"]:

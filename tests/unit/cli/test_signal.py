@@ -80,16 +80,24 @@ def test_every_kind_says_its_terms(run):
     assert "US public domain" in run("list", "--kinds").stdout
 
 
-def test_fetching_remembers_and_a_dead_source_is_exit_5(run, germany):
+def test_what_was_fetched_is_remembered_when_the_source_is_gone(run, germany):
     assert run("fetch", "DE").exit_code == 0
     germany.unlink()
 
     said = run("fetch", "--json")
 
     [zone] = json.loads(said.stdout)["zones"]
-    assert said.exit_code == 5
-    assert zone["link"] == "yesterday"
+    assert (said.exit_code, zone["reading"]["value"]) == (0, 100)
     assert "cannot be read" in zone["troubles"][0]
+
+
+def test_a_source_that_never_answered_is_exit_5(run, germany):
+    germany.unlink()
+
+    said = run("fetch")
+
+    assert said.exit_code == 5
+    assert "DE: unknown" in said.stdout
 
 
 def test_an_unknown_zone_is_not_found_and_a_known_year_is_shown_without_a_source(run, germany):

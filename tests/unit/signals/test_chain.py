@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -125,6 +126,14 @@ def test_what_is_late_is_used_for_six_hours(memory, old, link):
     assert said.age == (old if link is Link.LATE else timedelta(0))
 
 
+def test_what_is_remembered_stands_for_a_source_that_says_nothing(memory):
+    memory.add(ZONE, "operator", hours_before(3), [], NOW)
+
+    said = signals(memory, Measured(trouble=TROUBLE)).now(ZONE)
+
+    assert (said.link, said.age, said.reading.value) == ("late", HOUR / 2, 111.0)
+
+
 def test_a_last_good_answer_says_why_it_is_not_a_new_one(memory):
     said = signals(memory, Measured(trouble="operator: HTTP 500")).now(ZONE)
 
@@ -150,7 +159,7 @@ def test_then_yesterday_then_last_week_then_the_year_then_unknown(memory):
     week_old = [hour for hour in hours_before(8 * 24) if hour.start < NOW - timedelta(days=3)]
     memory.add(ZONE, "operator", week_old, [], NOW)
     links.append(room.now(ZONE).link)
-    memory.add(ZONE, "operator", hours_before(26), [], NOW)
+    memory.add(ZONE, "operator", [hour for hour in hours_before(26) if hour.end < NOW - 8 * HOUR], [], NOW)
     links.append(room.now(ZONE).link)
 
     elsewhere = signals(memory, Measured(trouble=TROUBLE, zone="XX")).now("XX")
@@ -211,6 +220,29 @@ def test_days_that_were_not_watched_are_caught_up_one_at_a_time_and_a_missing_on
     assert known == {day for day in asked if day.day % 2 == 0}
     assert asked == {(NOW - timedelta(days=back)).date() for back in range(2, 29)}
     assert any("no file of" in line for said in troubles for line in said)
+
+
+def test_a_day_is_read_again_once_its_operator_has_revised_it(memory):
+    class Operator(Measured):
+        asked = ()
+
+        def past(self, zone, day, now):
+            self.asked = (*self.asked, day)
+            start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            hours = [start + n * HOUR for n in range(24)]
+            averages = tuple(reading(start=at, end=at + HOUR, source="operator", fetched_at=now) for at in hours)
+            return Fetched(Past(averages=Series(averages), observations=tuple(seen(at) for at in hours)), now)
+
+    operator, clock = Operator(), [NOW]
+    room = signals(memory, operator, clock=lambda: clock[0])
+    while clock[0] < NOW + timedelta(days=6):
+        room.refresh(ZONE)
+        clock[0] += timedelta(minutes=97)
+
+    asked = Counter(operator.asked)
+    assert asked[(NOW - timedelta(days=20)).date()] == 1  # it was settled when it was read
+    assert asked[(NOW - timedelta(days=2)).date()] == 2
+    assert max(asked.values()) == 2
 
 
 def test_revised_history_replaces_what_was_remembered_and_old_hours_go(memory):
@@ -281,7 +313,7 @@ def every_source(tmp_path, brings, clock=lambda: NOW):
 BODIES = [path.read_bytes() for path in sorted(SMALL.iterdir()) if path.suffix != ".md"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_servers_send_nothing_raises_out_of_the_room(tmp_path, data):
     def brings(ask):

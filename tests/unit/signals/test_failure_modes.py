@@ -286,7 +286,8 @@ def test_the_repeated_hour_is_told_by_its_flag_or_as_hour_25():
     assert len(by_flag) == 25
     assert by_flag[utc("2025-11-02T07:00")] == 1
     assert by_flag[utc("2025-11-02T08:00")] == 2
-    assert max(by_number) == utc("2025-11-03T06:00")
+    assert by_flag.keys() == by_number.keys()
+    assert by_number == {utc("2025-11-02T06:00") + number * timedelta(hours=1): number for number in range(25)}
 
 
 def test_the_short_day_has_no_hour_that_is_not_there():

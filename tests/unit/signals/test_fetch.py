@@ -198,6 +198,22 @@ def test_a_cache_buster_changes_with_its_period_and_not_the_address(world):
     assert len(list(world.folder.iterdir())) == 1
 
 
+def test_an_address_that_moves_on_with_the_day_keeps_its_last_good_body(world):
+    def ask(day):
+        return Ask(url="https://grid.example/data", params={"start": day}, known_as="grid data")
+
+    world.answers = [ok(ETag='"e1"'), httpx.Response(500), ok('{"a": 2}')]
+    said = [world.fetch(ask("Monday"), parse).value]
+    world.later(hours=24)
+    said.append(world.fetch(ask("Tuesday"), parse).value)
+    world.later(minutes=5)
+    said.append(world.fetch(ask("Tuesday"), parse).value)
+
+    assert said == [1, 1, 2]
+    assert not any("If-None-Match" in request.headers for request in world.seen)  # it spoke of Monday's
+    assert [request.url.params["start"] for request in world.seen] == ["Monday", "Tuesday", "Tuesday"]
+
+
 def test_offline_there_is_only_what_was_fetched(tmp_path):
     online, offline = World(tmp_path), World(tmp_path, offline=True)
     with pytest.raises(SignalUnavailable, match="never fetched"):

@@ -5,6 +5,8 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from unit.signals.conftest import RECORDED
 
 from broker.cli.main import cli
@@ -81,6 +83,25 @@ def test_a_missing_file_and_an_unknown_set_are_not_found(tmp_path):
         mix_file.read(tmp_path / "none.csv")
     assert run(tmp_path / "none.csv").exit_code == 4
     assert "eia930-ipcc-2014" in run(tmp_path / "none.csv", "--factors", "mine").stderr
+
+
+@given(
+    st.text()
+    | st.from_regex(r"timestamp,NG,WND,avg_CI\n([0-9T:+-]{4,26},[0-9.e+-]*,[0-9]*,[0-9]*\n){1,3}", fullmatch=True)
+)
+def test_whatever_stands_in_a_file_it_is_read_or_refused(text):
+    try:
+        found = mix_file.compare(mix_file.parse(text, "x.csv"), FACTORS, "x.csv")
+    except SignalUnreadable as exc:
+        assert "x.csv" in str(exc)
+    else:
+        assert 11 <= found.mean_g_per_kwh <= 490
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:00Z", "0001-01-01T00:00+23:00"])
+def test_a_moment_beyond_the_calendar_is_refused(at):
+    with pytest.raises(SignalUnreadable, match=r"x\.csv"):
+        mix_file.parse(f"timestamp,NG\n{at},1\n", "x.csv")
 
 
 AUTHORITIES = ("AZPS", "BPAT", "CISO", "ERCO", "NYIS", "PJM", "SOCO")
