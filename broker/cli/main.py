@@ -31,6 +31,9 @@ _COMMANDS = {
     "pause": Lazy(target="broker.cli.buying:pause", help="Stop all buying; running machines are kept."),
     "resume": Lazy(target="broker.cli.buying:resume", help="Buy again."),
     "ledger": Lazy(target="broker.cli.ledger:ledger", help="The ledger as a whole: back it up, bring it back."),
+    "simulate": Lazy(
+        target="broker.cli.offline.simulate:simulate", help="Replay a trace of jobs: cost, carbon, waits."
+    ),
     "sandbox": Lazy(target="broker.cli.offline.sandbox:sandbox", help="A real Slurm with emulated clouds, here."),
 }
 

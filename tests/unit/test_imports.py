@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "catalog": {"core"},
     "placement": {"core", "catalog"},
+    "simulate": PURE,
     "config": PURE,
     "templating": {"core"},
     "providers": BASIS,

@@ -1,0 +1,200 @@
+"""`broker simulate`: replay a trace of jobs; needs no daemon."""
+
+import time
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from broker.cli.output import facts, json_option, print_json, say
+from broker.simulate import gaia, gaia_policies
+from broker.simulate.intensity import SCOPES, Intensity, read_intensity
+from broker.simulate.outcome import Outcome, Spread
+from broker.simulate.read_jobs import SECONDS, kind_of, read_jobs
+from broker.simulate.trace import BadLine, Trace, reasons
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_DEFAULT_WAIT = "6,24"
+# A job below a minute is rare in any trace; when most of them are, the unit is wrong.
+_DOUBTFUL_MEDIAN_S = 60
+
+
+class _Wait(click.ParamType[tuple[float, float]]):
+    name = "SHORT,LONG"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            short, long = (float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not two numbers of hours, as {_DEFAULT_WAIT}", param, ctx)
+        if not (0 <= short < 1e6 and 0 <= long < 1e6):
+            self.fail(f"'{value}': hours are not below 0, and finite", param, ctx)
+        return short, long
+
+
+@click.command()
+@click.option("--jobs", required=True, type=_FILE, help="GAIA csv, SWF or `sacct --parsable2`; gzipped or not.")
+@click.option(
+    "--carbon", required=True, multiple=True, type=_FILE,
+    help="Hourly intensities: an Electricity Maps export or a table of zones; several are joined.",
+)  # fmt: skip
+@click.option("--zone", help="The grid zone, where the files speak of several.")
+@click.option("--scope", type=click.Choice(list(SCOPES)), default="lifecycle", show_default=True,
+              help="Which intensity of an export.")  # fmt: skip
+@click.option("--start-hour", type=click.IntRange(min=0), help="The hour of the intensities at which the trace begins.")
+@click.option("--policy", required=True, help="Who decides when and where; see the reference.")
+@click.option("--reserved", type=click.IntRange(min=0), default=0, show_default=True, help="Devices paid in advance.")
+@click.option("--wait", type=_Wait(), default=_DEFAULT_WAIT, show_default=True,
+              help="How many hours jobs below two hours, and the others, may be delayed.")  # fmt: skip
+@click.option("--time-unit", type=click.Choice(list(SECONDS)), help="Of a GAIA csv; without it: seconds.")
+@click.option("--count", type=click.Choice(["gpus", "cpus"]), default="gpus", show_default=True,
+              help="What a device is, in a sacct export.")  # fmt: skip
+@click.option("--time-zone", help="Whose wall clock a sacct export shows, as Europe/Berlin; without it: UTC.")
+@click.option("--world", type=click.Choice(["gaia"]), default="gaia", show_default=True, help="Its rules and prices.")
+@click.option("--window-hours", type=click.IntRange(min=1), default=gaia.WINDOW_HOURS, show_default=True,
+              help="World gaia: how many hours of intensities are seen; jobs that end later are left out.")  # fmt: skip
+@json_option
+def simulate(
+    jobs: Path,
+    carbon: tuple[Path, ...],
+    zone: str | None,
+    scope: str,
+    start_hour: int | None,
+    policy: str,
+    reserved: int,
+    wait: tuple[float, float],
+    time_unit: str | None,
+    count: str,
+    time_zone: str | None,
+    world: str,
+    window_hours: int,
+    as_json: bool,
+) -> None:
+    """What would these jobs have cost, emitted and waited?
+
+    Replays a trace of jobs on a year of carbon intensities under one policy.
+    """
+    if policy not in gaia_policies.POLICIES:
+        raise click.BadParameter(_no_policy(policy), param_hint="--policy")
+    trace = _trace(jobs, time_unit, count, time_zone)
+    intensity = read_intensity(carbon, zone, scope)
+    intensity = intensity.from_hour(_first_hour(trace, intensity) if start_hour is None else start_hour)
+    began = time.perf_counter()
+    outcome = gaia.replay(trace, intensity, gaia_policies.POLICIES[policy], reserved, wait, window_hours)
+    took = time.perf_counter() - began
+    _warn(outcome, trace, intensity)
+    if as_json:
+        print_json(_document(outcome, trace, intensity, took))
+    else:
+        _print(outcome, intensity, took)
+
+
+def _no_policy(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only for the error
+
+    names = list(gaia_policies.POLICIES)
+    near = get_close_matches(name, names, n=1)
+    return f"there is no policy '{name}'. " + (
+        f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(names)}."
+    )
+
+
+def _trace(path: Path, time_unit: str | None, count: str, time_zone: str | None) -> Trace:
+    kind = kind_of(path)
+    if time_unit is not None and kind != "gaia":
+        raise click.UsageError(f"--time-unit is for a GAIA csv; {path} is {kind}, which says its own.")
+    if time_zone is not None and kind != "sacct":
+        raise click.UsageError(f"--time-zone is for a sacct export; {path} is {kind}.")
+    try:
+        place = ZoneInfo(time_zone) if time_zone else None
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise click.BadParameter(f"there is no time zone '{time_zone}'", param_hint="--time-zone") from exc
+    trace = read_jobs(path, time_unit=time_unit or "seconds", zone=place, count=count)
+    median = sorted(job.length_s for job in trace.jobs)[len(trace.jobs) // 2]
+    if kind == "gaia" and time_unit is None and median < _DOUBTFUL_MEDIAN_S:
+        raise click.UsageError(
+            f"half of the jobs of {path} would be shorter than {median:.3g} s: its unit seems to be another one. "
+            f"Say --time-unit hours, or --time-unit seconds if they are that short."
+        )
+    return trace
+
+
+def _first_hour(trace: Trace, intensity: Intensity) -> int:
+    """The hour in which the trace itself says that it begins, where the intensities cover it."""
+    if trace.origin is None:
+        return 0
+    hours = int((trace.origin - intensity.start).total_seconds() // 3600)
+    return hours if 0 <= hours < len(intensity.g_per_kwh) else 0
+
+
+def _warn(outcome: Outcome, trace: Trace, intensity: Intensity) -> None:
+    for what, bad in (("no job", trace.bad_lines), ("no intensity", intensity.bad_lines)):
+        for reason, number in reasons(bad):
+            first = [str(line.number) for line in bad if line.reason == reason][:5]
+            more = ", …" if number > len(first) else ""
+            click.echo(f"broker: {number} lines are {what}: {reason} (line {', '.join(first)}{more})", err=True)
+    if intensity.filled:
+        click.echo(f"broker: {intensity.filled} hours without intensity took the hour before", err=True)
+    for reason, number in outcome.left_out.items():
+        hint = "; --window-hours makes it longer" if "window" in reason else ""
+        click.echo(f"broker: {number} jobs left out: {reason}{hint}", err=True)
+
+
+def _document(outcome: Outcome, trace: Trace, intensity: Intensity, took: float) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "world": outcome.world,
+        "policy": outcome.policy,
+        "zone": intensity.zone,
+        "begins_at": intensity.start.isoformat().replace("+00:00", "Z"),
+        "jobs": outcome.jobs,
+        "carbon_kg": outcome.carbon_kg,
+        "normalized_carbon": outcome.normalized_carbon,
+        "cost_usd": outcome.cost_usd,
+        "cost_usd_by": outcome.cost_by,
+        "device_hours": outcome.device_hours,
+        "mean_wait_h": outcome.mean_wait_h,
+        "wait_h": _spread(outcome.wait_h),
+        "slowdown": _spread(outcome.slowdown),
+        **outcome.more,
+        "left_out": [{"reason": reason, "jobs": number} for reason, number in outcome.left_out.items()],
+        "bad_lines": _bad(trace.bad_lines),
+        "bad_intensity_lines": _bad(intensity.bad_lines),
+        "filled_hours": intensity.filled,
+        "jobs_per_second": round(outcome.jobs / took) if took else None,
+    }
+
+
+def _bad(lines: tuple[BadLine, ...]) -> list[dict[str, Any]]:
+    return [
+        {"reason": reason, "lines": number, "first": [line.number for line in lines if line.reason == reason][:10]}
+        for reason, number in reasons(lines)
+    ]
+
+
+def _spread(spread: Spread) -> dict[str, float]:
+    return {"mean": spread.mean, "p50": spread.p50, "p90": spread.p90, "p99": spread.p99, "max": spread.max}
+
+
+def _print(outcome: Outcome, intensity: Intensity, took: float) -> None:
+    wait = outcome.wait_h
+    say(
+        f"{outcome.jobs} jobs in zone {intensity.zone} from {intensity.start:%Y-%m-%d %H:%M} UTC, world {outcome.world}"
+    )
+    facts(
+        [
+            ("policy", outcome.policy),
+            ("cost", f"{outcome.cost_usd:.2f} USD" + _parts(outcome)),
+            ("carbon", f"{outcome.carbon_kg:.3f} kg, {outcome.normalized_carbon:.1%} of what starting at once emits"),
+            ("wait", f"mean {outcome.mean_wait_h:.2f} h, p50 {wait.p50:.2f}, p90 {wait.p90:.2f}, p99 {wait.p99:.2f}"),
+            ("speed", f"{outcome.jobs / took:,.0f} jobs/s" if took else "-"),
+        ]
+    )
+
+
+def _parts(outcome: Outcome) -> str:
+    parts = [f"{name.replace('_', '-')} {usd:.2f}" for name, usd in outcome.cost_by.items() if usd]
+    return f" ({', '.join(parts)})" if len(parts) > 1 else ""
