@@ -25,6 +25,9 @@ from broker.placement.outlook import Outlook
 NETWORK_KWH_PER_GB = 0.001
 MOST_INTERRUPTIONS = 0.3
 """Expected interruptions of a run without checkpoints above which spot is forbidden: half of the work may be lost."""
+WAITING_RISK = 1e-6
+"""Probability that a boot takes so long that who has waited for it misses a deadline. Larger: waiting costs deadlines;
+smaller: hours of slack are left unused, since the log-normal has a long tail."""
 _NORMAL = NormalDist()
 _Z90 = _NORMAL.inv_cdf(0.9)
 
@@ -88,11 +91,14 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Stay:
-    """What does not depend on the start: an option's length and money. `late`: parameters of the end's log-normal."""
+    """What does not depend on the start: an option's length and money. `late`: parameters of the end's log-normal.
+
+    `setup_safe_h`: all but one in a million boots are done by then.
+    """
 
     option: Option
     setup_h: float
-    setup_p90_h: float
+    setup_safe_h: float
     run_h: float
     billed_h: float
     usd: float
@@ -115,7 +121,8 @@ def stay(work: Work, option: Option) -> Stay | None:
     setup = boot * tries + staging
     run, run_variance = run * stretch, run_variance * stretch**2
     # Boots fail independently: the number of tries is geometric.
-    variance = boot_variance * tries + boot**2 * option.fails * tries**2 + run_variance
+    setup_variance = boot_variance * tries + boot**2 * option.fails * tries**2
+    variance = setup_variance + run_variance
     hours = setup + run
     step = option.billing_step_h
     # A length that is not known ends anywhere in a billing step.
@@ -129,7 +136,7 @@ def stay(work: Work, option: Option) -> Stay | None:
     return Stay(
         option=option,
         setup_h=setup,
-        setup_p90_h=max(boot, option.boot_p90_h) * tries + staging,
+        setup_safe_h=_quantile(setup, setup_variance, 1 - WAITING_RISK),
         run_h=run,
         billed_h=paid,
         usd=usd,
@@ -200,7 +207,7 @@ def latest_start_h(work: Work, of: Stay, most_risk: float) -> float:
     needs = of.total_h if of.late is None else math.exp(of.late[0] + of.late[1] * _NORMAL.inv_cdf(1 - most_risk))
     latest = min(work.may_wait_h, work.deadline_h - needs)
     if work.limit_h is not None and latest > 0:
-        latest = min(latest, max(0.0, work.deadline_h - work.limit_h - of.setup_p90_h))
+        latest = min(latest, max(0.0, work.deadline_h - work.limit_h - of.setup_safe_h))
     return latest
 
 
@@ -211,6 +218,11 @@ def _moments(p50: float, p90: float) -> tuple[float, float]:
     square = (math.log(p90 / p50) / _Z90) ** 2
     mean = p50 * math.exp(square / 2)
     return mean, mean**2 * math.expm1(square)
+
+
+def _quantile(mean: float, variance: float, share: float) -> float:
+    shape = _log_normal(mean, variance)
+    return mean if shape is None else math.exp(shape[0] + shape[1] * _NORMAL.inv_cdf(share))
 
 
 def _log_normal(mean: float, variance: float) -> tuple[float, float] | None:

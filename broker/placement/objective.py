@@ -4,7 +4,7 @@ Of the options that are feasible (work fits, signal good enough, budget, cap, ri
 
     C*   the least money of all, started now                               the floor
     P    { C <= (1 + premium) C* + premium_usd, start <= latest }          the premium set: a promise
-    J    = C + lambda G + v n (start + hours) + rho m                      money, carbon, time, risk of being late
+    J    = C + lambda G + v n (T - earliest T) + rho m                     money, carbon, time, risk of being late
     choice = argmin J over P; equal J: less carbon, then the earlier start
 
 `v` is a share of the cheapest option's price an hour. With lambda = 0 and premium = 0 that is money first and then
@@ -144,12 +144,13 @@ def choose(
     unknown = _neutral(outlooks)
     floor = min(each.usd for each in stays)
     unit = min(each.option.usd_per_hour for each in stays) * wanted.time_value * work.nodes
+    soonest = min(each.total_h for each in stays)
     limit = floor * (1 + wanted.premium) + wanted.premium_usd
 
     def at(of: Stay, start_h: float) -> Estimate:
         carbon = carbon_kg(work, of, outlooks.get(of.option.zone, unknown), start_h)
         end, misses = start_h + of.total_h, risk(of, start_h, work.deadline_h)
-        value = of.usd + wanted.carbon_usd_per_kg * carbon + unit * end + wanted.late_usd * misses
+        value = of.usd + wanted.carbon_usd_per_kg * carbon + unit * (end - soonest) + wanted.late_usd * misses
         return Estimate(option=of.option, start_h=start_h, end_h=end, usd=of.usd, carbon_kg=carbon, risk=misses,
                         objective_usd=value)  # fmt: skip
 

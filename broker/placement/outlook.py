@@ -54,6 +54,20 @@ class HourlyOutlook:
         return turns * turn + self.sums[hour] + (rest - int(rest)) * self.values[hour]
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """`of`, seen `by_h` hours later."""
+
+    of: Outlook
+    by_h: float
+
+    def integral(self, start_h: float, end_h: float) -> float:
+        return self.of.integral(start_h + self.by_h, end_h + self.by_h)
+
+    def error(self, lead_h: float) -> float:
+        return self.of.error(lead_h)
+
+
 def hourly(
     values: Sequence[float], *, begun_h: float = 0.0, period: int | None = None, errors: Sequence[float] = (0.0,)
 ) -> HourlyOutlook:

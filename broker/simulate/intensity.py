@@ -75,6 +75,14 @@ def read_intensity(paths: Iterable[Path], zone: str | None, scope: str = "lifecy
     return _joined(zone or next(iter(found), "?"), readings, bad)
 
 
+def read_zones(paths: Iterable[Path], zones: Iterable[str], scope: str = "lifecycle") -> dict[str, Intensity]:
+    """Intensities of several zones, all from the first hour on that each of them has. Unreadable: as above."""
+    files = tuple(paths)
+    found = {zone: read_intensity(files, zone, scope) for zone in sorted(set(zones))}
+    begin = max(each.start for each in found.values())
+    return {zone: each.from_hour(int((begin - each.start) / _HOUR)) for zone, each in found.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Column:
     place: int

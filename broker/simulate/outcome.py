@@ -17,6 +17,19 @@ class Spread:
     max: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One job's. Hours count from the trace's beginning; `wait_h` as in `Outcome`."""
+
+    id: str
+    submitted_h: float
+    devices: int
+    run_h: float
+    wait_h: float
+    usd: float
+    carbon_kg: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """Totals over the jobs that were replayed. `normalized_carbon`: beside the same jobs started at once.
@@ -38,6 +51,7 @@ class Outcome:
     mean_wait_h: float
     wait_h: Spread
     slowdown: Spread
+    results: tuple[Result, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
     """What only this world knows."""
 

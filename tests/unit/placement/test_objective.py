@@ -123,10 +123,11 @@ def test_the_best_of_all_starts_and_options_is_found(work, offered, outlooks, mo
         return
     unit = min(of.option.usd_per_hour for of in stays) * wanted.time_value * work.nodes
     limit = min(of.usd for of in stays) * (1 + wanted.premium)
+    soonest = min(of.total_h for of in stays)
     values = [
         of.usd
         + wanted.carbon_usd_per_kg * carbon_kg(work, of, outlooks[of.option.zone], start)
-        + unit * (start + of.total_h)
+        + unit * (start + of.total_h - soonest)
         for of in stays
         if of.usd <= limit
         for start in HOURS
@@ -250,6 +251,23 @@ def test_a_dearer_option_that_keeps_the_deadline_is_the_floor_of_those_that_do()
 
     assert choice.best.option.id == "quick"
     assert choice.left_out == ((DIRTY, "would end after the deadline"),)
+
+
+def test_of_two_that_end_together_fast_takes_the_cheaper():
+    assert (
+        choose(a_work(), [GREEN, DIRTY], OUTLOOKS, aims(Mode.FAST, 1.0), (0.0,), seed="any").best.option.id == "dirty"
+    )
+
+
+def test_who_waits_leaves_room_for_nearly_any_boot():
+    slow = replace(DIRTY, boot_p50_h=0.1, boot_p90_h=0.3)
+    falling = {"PL": hourly([float(500 - hour) for hour in range(40)])}
+    work = a_work(run_h=1, run_p90_h=1, limit_h=1.5, deadline_h=12.0, may_wait_h=24)
+
+    choice = choose(work, [slow], falling, replace(aims(Mode.CHEAP, 0.0), tie_share=0.0), HOURS)
+
+    # One boot in a million takes longer than what is left before the limit must have begun.
+    assert 0 < choice.best.start_h <= 12.0 - 1.5 - 0.1 * 3 ** (4.7 / 1.2816) / 2
 
 
 def test_what_is_left_out_says_why():
