@@ -170,16 +170,18 @@ def hazard(events: float, node_hours: float, prior_per_hour: float, prior_node_h
 
 def carbon_kg(work: Work, of: Stay, outlook: Outlook, start_h: float) -> float:
     """What `work` emits when it is started at `start_h`."""
-    option = of.option
+    option, until = of.option, outlook.until
     runs = start_h + of.setup_h
-    g_hours = outlook.integral(runs, runs + of.run_h)
+    set_up = until(runs)
+    g_hours = until(runs + of.run_h) - set_up
     if of.setup_h:
-        g_hours += option.idle_power * outlook.integral(start_h, runs)
+        g_hours += option.idle_power * (set_up - until(start_h))
     kg = option.pue * work.nodes * work.kw_per_node * g_hours / 1000
-    kg += work.nodes * option.embodied_kg_per_hour * of.billed_h
-    moved = work.data_in_gb + work.data_out_gb
-    if moved:
-        kg += NETWORK_KWH_PER_GB * moved * outlook.integral(start_h, start_h + 1) / 1000
+    if option.embodied_kg_per_hour:
+        kg += work.nodes * option.embodied_kg_per_hour * of.billed_h
+    if work.data_in_gb or work.data_out_gb:
+        moved_kwh = NETWORK_KWH_PER_GB * (work.data_in_gb + work.data_out_gb)
+        kg += moved_kwh * (until(start_h + 1) - until(start_h)) / 1000
     return kg
 
 

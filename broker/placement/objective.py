@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from broker.placement.estimate import Option, Stay, Work, carbon_kg, latest_start_h, risk, stay
-from broker.placement.outlook import Outlook, hourly
+from broker.placement.outlook import Outlook, hourly, integral
 
 LAMBDA_MAX = 2.0
 """USD/kg. Above it only the set of options limits the carbon: real spreads between providers flip at 0.5 to 2."""
@@ -141,50 +141,59 @@ def choose(
         left_out += [(of.option, "would end after the deadline") for of in stays if latest[of.option.id] < 0]
     late = not in_time
     stays = in_time or stays
-    unknown = _neutral(outlooks)
+    # Made only where it is asked for: most sites know all their zones.
+    unknown = _neutral(outlooks) if any(of.option.zone not in outlooks for of in stays) else hourly([UNKNOWN_G_PER_KWH])
     floor = min(each.usd for each in stays)
     unit = min(each.option.usd_per_hour for each in stays) * wanted.time_value * work.nodes
     soonest = min(each.total_h for each in stays)
     limit = floor * (1 + wanted.premium) + wanted.premium_usd
 
-    def at(of: Stay, start_h: float) -> Estimate:
+    def rated(of: Stay, start_h: float) -> _Rated:
         carbon = carbon_kg(work, of, outlooks.get(of.option.zone, unknown), start_h)
-        end, misses = start_h + of.total_h, risk(of, start_h, work.deadline_h)
-        value = of.usd + wanted.carbon_usd_per_kg * carbon + unit * (end - soonest) + wanted.late_usd * misses
-        return Estimate(option=of.option, start_h=start_h, end_h=end, usd=of.usd, carbon_kg=carbon, risk=misses,
-                        objective_usd=value)  # fmt: skip
+        value = of.usd + wanted.carbon_usd_per_kg * carbon + unit * (start_h + of.total_h - soonest)
+        if work.deadline_h is not None and wanted.late_usd:
+            value += wanted.late_usd * risk(of, start_h, work.deadline_h)
+        return value, carbon, start_h, of.option.id, of
 
-    cheapest = min((at(of, 0.0) for of in stays), key=lambda each: (each.usd, each.carbon_kg, each.option.id))
-    inside: list[Stay] = []
-    for of in stays:
-        if of.usd <= limit:
-            inside.append(of)
-        else:
-            left_out.append((of.option, "above the premium"))
-    now = [at(of, 0.0) for of in inside]
+    now = [rated(of, 0.0) for of in stays]
+    cheapest = min(now, key=lambda each: (each[4].usd, each[1], each[3]))
+    left_out += [(of.option, "above the premium") for of in stays if of.usd > limit]
+    now = [each for each in now if each[4].usd <= limit]
 
-    def settled(best: Estimate, why: Why) -> Choice:
-        return Choice(best=best, cheapest_now=cheapest, why=why, premium_limit_usd=limit, left_out=tuple(left_out))
+    def settled(best: _Rated, why: Why) -> Choice:
+        return Choice(best=_estimate(work, best), cheapest_now=_estimate(work, cheapest), why=why,
+                      premium_limit_usd=limit, left_out=tuple(left_out))  # fmt: skip
 
     if late:
-        return settled(min(now, key=lambda each: (each.risk, each.end_h, each.usd, each.option.id)), Why.LATE)
-    best_now = min(now, key=_order)
+        return settled(
+            min(now, key=lambda each: (risk(each[4], 0.0, work.deadline_h), each[4].total_h, each[0])), Why.LATE
+        )
     found = list(now)
     if wanted.may_wait:
-        for of in inside:
-            last = latest[of.option.id]
-            found += [at(of, start) for start in starts_h if 0 < start <= last]
+        for _, _, _, name, of in now:
+            found += [rated(of, start) for start in starts_h if 0 < start <= latest[name]]
+    best_now = min(now, key=_order)
     best = _drawn(min(found, key=_order), found, wanted.tie_share, f"{seed}/{work.id}")
     why = Why.BEST
-    if best.start_h > 0 and not _sure(work, best, best_now, outlooks.get(best.option.zone, unknown), wanted):
+    if best[2] > 0 and not _sure(work, best, best_now, outlooks.get(best[4].option.zone, unknown), wanted):
         best, why = best_now, Why.NOT_SURE
-    if kept is not None and (kept.option_id, kept.start_h) != (best.option.id, best.start_h):
-        stands = next((of for of in inside if of.option.id == kept.option_id), None)
+    if kept is not None and (kept.option_id, kept.start_h) != (best[3], best[2]):
+        stands = next((each[4] for each in now if each[3] == kept.option_id), None)
         if stands is not None and 0 <= kept.start_h <= latest[kept.option_id]:
-            old = at(stands, kept.start_h)
-            if old.objective_usd - best.objective_usd <= wanted.hysteresis * max(0.0, old.objective_usd - floor):
+            old = rated(stands, kept.start_h)
+            if old[0] - best[0] <= wanted.hysteresis * max(0.0, old[0] - floor):
                 return settled(old, Why.KEPT)
     return settled(best, why)
+
+
+# J, carbon, start, the option's id, and what does not depend on the start. A job has some hundred of them: no dataclass.
+_Rated = tuple[float, float, float, str, Stay]
+
+
+def _estimate(work: Work, each: _Rated) -> Estimate:
+    value, carbon, start, _, of = each
+    return Estimate(option=of.option, start_h=start, end_h=start + of.total_h, usd=of.usd, carbon_kg=carbon,
+                    risk=risk(of, start, work.deadline_h), objective_usd=value)  # fmt: skip
 
 
 def _feasible(
@@ -212,35 +221,35 @@ def _feasible(
 
 def _neutral(outlooks: Mapping[str, Outlook]) -> Outlook:
     """An unknown zone counts as the dirtiest known one: not knowing must never make an option look green."""
-    return hourly([max((each.integral(0, 24) / 24 for each in outlooks.values()), default=UNKNOWN_G_PER_KWH)])
+    return hourly([max((integral(each, 0, 24) / 24 for each in outlooks.values()), default=UNKNOWN_G_PER_KWH)])
 
 
-def _order(each: Estimate) -> tuple[float, float, float, str]:
-    return each.objective_usd, each.carbon_kg, each.start_h, each.option.id
+def _order(each: _Rated) -> tuple[float, float, float, str]:
+    return each[:4]
 
 
-def _drawn(best: Estimate, found: Sequence[Estimate], share: float, seed: str) -> Estimate:
+def _drawn(best: _Rated, found: Sequence[_Rated], share: float, seed: str) -> _Rated:
     """One of those that are as good as `best`."""
     if share <= 0:
         return best
-    most_usd = best.objective_usd + share * abs(best.objective_usd)
-    most_kg = best.carbon_kg + share * abs(best.carbon_kg)
-    equal = [each for each in found if each.objective_usd <= most_usd and each.carbon_kg <= most_kg]
+    most_usd = best[0] + share * abs(best[0])
+    most_kg = best[1] + share * abs(best[1])
+    equal = [each for each in found if each[0] <= most_usd and each[1] <= most_kg]
     # Whoever may start now at no loss does: waiting gains nothing and risks something.
-    if best.start_h == 0:
-        equal = [each for each in equal if each.start_h == 0]
+    if best[2] == 0:
+        equal = [each for each in equal if each[2] == 0]
     if len(equal) == 1:
         return best
-    return min(equal, key=lambda each: hashlib.blake2b(f"{seed}/{each.option.id}/{each.start_h:.3f}".encode()).digest())
+    return min(equal, key=lambda each: hashlib.blake2b(f"{seed}/{each[3]}/{each[2]:.3f}".encode()).digest())
 
 
-def _sure(work: Work, later: Estimate, now: Estimate, outlook: Outlook, wanted: Aims) -> bool:
+def _sure(work: Work, later: _Rated, now: _Rated, outlook: Outlook, wanted: Aims) -> bool:
     """Whether waiting gains more than the forecast is usually wrong by."""
-    hours = later.end_h - later.start_h
-    error_kg = later.option.pue * work.nodes * work.kw_per_node * hours * outlook.error(later.start_h) / 1000
+    of = later[4]
+    error_kg = of.option.pue * work.nodes * work.kw_per_node * of.total_h * outlook.error(later[2]) / 1000
     if wanted.carbon_usd_per_kg > 0:
-        return now.objective_usd - later.objective_usd > wanted.theta * wanted.carbon_usd_per_kg * error_kg
-    return now.carbon_kg - later.carbon_kg > wanted.theta * error_kg
+        return now[0] - later[0] > wanted.theta * wanted.carbon_usd_per_kg * error_kg
+    return now[1] - later[1] > wanted.theta * error_kg
 
 
 def green_enough(current: float, trailing: Sequence[float], quantile: float = 0.3) -> bool:

@@ -10,8 +10,8 @@ from typing import Protocol
 class Outlook(Protocol):
     """Hours count from the moment of the plan. g/kWh, averages of the zone; which kind is the caller's affair."""
 
-    def integral(self, start_h: float, end_h: float) -> float:
-        """Intensity summed over the hours between, g·h/kWh; `0 <= start_h <= end_h`, however far."""
+    def until(self, at_h: float) -> float:
+        """Intensity summed up to `at_h`, g·h/kWh, however far ahead; only differences mean anything: see `integral`."""
         ...
 
     def error(self, lead_h: float) -> float:
@@ -20,9 +20,14 @@ class Outlook(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+def integral(of: Outlook, start_h: float, end_h: float) -> float:
+    """Intensity summed over the hours between, g·h/kWh; `0 <= start_h <= end_h`."""
+    return of.until(end_h) - of.until(start_h)
+
+
+@dataclass(frozen=True, slots=True)
 class HourlyOutlook:
-    """Hour values from `begun_h` hours before now on, repeated from `period` hours on for ever.
+    """Hour values from `begun_h` hours before now on, their last `period` repeated for ever.
 
     With `period` = 24 the last known day stands for all that follow: persistence.
     """
@@ -35,17 +40,11 @@ class HourlyOutlook:
     sums: tuple[float, ...]
     """What has summed up before each hour; `hourly` fills it in."""
 
-    def integral(self, start_h: float, end_h: float) -> float:
-        return self._until(end_h) - self._until(start_h)
-
-    def error(self, lead_h: float) -> float:
-        return self.errors[min(int(lead_h), len(self.errors) - 1)]
-
-    def _until(self, at_h: float) -> float:
+    def until(self, at_h: float) -> float:
         at = at_h + self.begun_h
+        hour = int(at)
         count = len(self.values)
-        if at < count:
-            hour = int(at)
+        if hour < count:
             return self.sums[hour] + (at - hour) * self.values[hour]
         first = count - self.period
         turns, rest = divmod(at - first, self.period)
@@ -53,19 +52,12 @@ class HourlyOutlook:
         turn = self.sums[count] - self.sums[first]
         return turns * turn + self.sums[hour] + (rest - int(rest)) * self.values[hour]
 
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """`of`, seen `by_h` hours later."""
-
-    of: Outlook
-    by_h: float
-
-    def integral(self, start_h: float, end_h: float) -> float:
-        return self.of.integral(start_h + self.by_h, end_h + self.by_h)
-
     def error(self, lead_h: float) -> float:
-        return self.of.error(lead_h)
+        return self.errors[min(int(lead_h), len(self.errors) - 1)]
+
+    def later(self, by_h: float) -> "HourlyOutlook":
+        """The same, seen `by_h` hours later."""
+        return HourlyOutlook(self.values, self.begun_h + by_h, self.period, self.errors, self.sums)
 
 
 def hourly(
@@ -76,9 +68,9 @@ def hourly(
     if not values or not 0 <= begun_h < 1 or not all(math.isfinite(value) for value in values):
         raise ValueError("an outlook needs finite values, the first of which holds now")
     return HourlyOutlook(
-        values=tuple(values),
-        begun_h=begun_h,
-        period=min(period or len(values), len(values)),
-        errors=tuple(errors),
-        sums=(0.0, *accumulate(values)),
+        tuple(values),
+        begun_h,
+        min(period or len(values), len(values)),
+        tuple(errors),
+        (0.0, *accumulate(values)),
     )

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from broker.core.errors import BrokerError
 from broker.placement.estimate import Option, Work, carbon_kg, latest_start_h, stay
 from broker.placement.objective import Aims
-from broker.placement.outlook import Later
 from broker.simulate.deciders import starts
 from broker.simulate.outcome import Outcome
 from broker.simulate.signals import Signals
@@ -124,7 +123,7 @@ def _ways(works: Sequence[tuple[Work, float]], site: Site, signals: Signals, wan
             if of is None or of.usd > floor * (1 + wanted.premium) + wanted.premium_usd:
                 continue
             latest = max(0.0, latest_start_h(work, of, wanted.most_risk)) if wanted.may_wait else 0.0
-            truth = Later(signals.truth[option.zone], submitted)
+            truth = signals.truth[option.zone].later(submitted)
             for start in starts(submitted - int(submitted), latest):
                 usd = (
                     of.usd

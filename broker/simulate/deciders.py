@@ -6,7 +6,7 @@ from typing import Protocol
 
 from broker.placement.estimate import Option, Work, stay
 from broker.placement.objective import Aims, Kept, choose
-from broker.placement.outlook import Later, Outlook
+from broker.placement.outlook import HourlyOutlook, Outlook
 from broker.simulate.signals import Forecaster, View
 
 
@@ -69,7 +69,7 @@ class Broker:
     def decide(self, work: Work, listed: Listed, view: View, now_h: float, kept: Kept | None) -> Decision | None:
         since = now_h - view.hour
         outlooks: Mapping[str, Outlook] = {
-            zone: Later(self._outlook(view, zone), since) for zone in {option.zone for option in listed.options}
+            zone: self._outlook(view, zone).later(since) for zone in {option.zone for option in listed.options}
         }
         choice = choose(
             work, listed.options, outlooks, self._wanted, starts(since, work.may_wait_h), kept=kept, seed=self._seed
@@ -78,7 +78,7 @@ class Broker:
             return None
         return Decision(choice.best.option.id, choice.best.start_h, choice.best.usd, choice.cheapest_now.usd)
 
-    def _outlook(self, view: View, zone: str) -> Outlook:
+    def _outlook(self, view: View, zone: str) -> HourlyOutlook:
         made = view.outlooks.get(zone)
         if made is None:
             made = view.outlooks[zone] = self._forecaster(view, zone)

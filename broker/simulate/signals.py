@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from broker.placement.outlook import Later, Outlook, hourly
+from broker.placement.outlook import HourlyOutlook, hourly
 from broker.simulate.intensity import Intensity
 
 _DAY = 24
@@ -17,11 +17,11 @@ class View:
     hour: int
     """The hour of the replay that has begun and is not over."""
     past: Mapping[str, tuple[float, ...]]
-    outlooks: dict[str, Outlook] = field(default_factory=dict)
+    outlooks: dict[str, HourlyOutlook] = field(default_factory=dict)
     """What the forecaster made of it, once an hour."""
 
 
-Forecaster = Callable[[View, str], Outlook]
+Forecaster = Callable[[View, str], HourlyOutlook]
 """What is thought of a zone from the beginning of `View.hour` on."""
 
 
@@ -43,7 +43,7 @@ class Signals:
         return View(hour, {zone: values[begin:end] for zone, values in self._values.items()})
 
 
-def persistence(view: View, zone: str) -> Outlook:
+def persistence(view: View, zone: str) -> HourlyOutlook:
     """The last day again, for ever. Its error: how much an hour differed from the same hour a day before, lately."""
     past = view.past[zone]
     if not past:
@@ -62,7 +62,7 @@ def persistence(view: View, zone: str) -> Outlook:
 _UNKNOWN_G = 450.0
 
 
-def profile(view: View, zone: str) -> Outlook:
+def profile(view: View, zone: str) -> HourlyOutlook:
     """The mean day of the last week, and what the last hours lay above it, fading. For two weeks ahead.
 
         base(h) = mean over the last 7 days of the same hour        e(t) = value(t) - base(t)
@@ -117,7 +117,7 @@ def perfect(signals: Signals) -> Forecaster:
     """The truth as a forecast: how good a policy could be, which no policy can be. For comparisons only."""
     truth = dict(signals.truth)
 
-    def outlook(view: View, zone: str) -> Outlook:
-        return Later(truth[zone], view.hour)
+    def outlook(view: View, zone: str) -> HourlyOutlook:
+        return truth[zone].later(view.hour)
 
     return outlook

@@ -15,6 +15,7 @@ from statistics import NormalDist
 from broker.core.offers import CapacityType
 from broker.placement.estimate import Checkpoint, Option, Work
 from broker.placement.objective import Kept
+from broker.placement.outlook import integral
 from broker.simulate.deciders import Decider, Listed
 from broker.simulate.outcome import Outcome, Result, spread
 from broker.simulate.signals import Signals, View
@@ -295,7 +296,7 @@ class _Run:
         job.usd += usd * nodes
         self.usd[offer.name] = self.usd.get(offer.name, 0.0) + usd * nodes
         truth = self._signals.truth[offer.zone]
-        g_hours = self._site.idle_power * truth.integral(start, ready) + truth.integral(ready, end)
+        g_hours = self._site.idle_power * integral(truth, start, ready) + integral(truth, ready, end)
         job.carbon_kg += offer.pue * nodes * self._site.kw_per_device * g_hours / 1000
 
     def _as_of(self, now: float) -> View:

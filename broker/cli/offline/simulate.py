@@ -212,7 +212,7 @@ def _document(outcome: Outcome, trace: Trace, intensity: Intensity, took: float)
         "schema_version": 1,
         "world": outcome.world,
         "policy": outcome.policy,
-        "zone": intensity.zone,
+        "zone": intensity.zone if outcome.world == "gaia" else None,
         "begins_at": intensity.start.isoformat().replace("+00:00", "Z"),
         "jobs": outcome.jobs,
         "carbon_kg": outcome.carbon_kg,

@@ -61,3 +61,58 @@ def test_hours_taken_for_seconds_are_noticed(broker, tmp_path):
 
     assert "Say --time-unit hours" in broker(*asked).err
     assert broker(*asked, "--time-unit", "hours").json["device_hours"] == pytest.approx(103.32, abs=0.01)
+
+
+SITE = """
+[[offer]]
+name = "x"
+zone = "DE"
+usd_per_device_hour = 2
+[[offer]]
+name = "y"
+zone = "NO-NO1"
+usd_per_device_hour = 2.1
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text(SITE)
+    return path
+
+
+def test_the_broker_replays_a_week_on_a_site(broker, site):
+    ended = broker(
+        *WEEK, "--site", site, "--start-hour", 240, "--policy", "broker", "--mode", "green", "--slack", "1", "--json"
+    )
+
+    said = ended.json
+    assert ended.code == 0
+    assert (said["world"], said["policy"], said["jobs"], said["zone"]) == ("site", "broker", 1000, None)
+    assert said["normalized_carbon"] < 0.2
+    assert said["highest_premium"] == pytest.approx(0.05)
+    assert said["deadlines_missed_by_waiting"] == 0
+    assert said["cost_usd_by"].keys() == {"y"}
+
+
+def test_the_example_site_runs_in_one_zone(broker):
+    ended = broker(*WEEK, "--zone", "DE", "--policy", "cheapest")
+
+    assert ended.code == 0
+    assert "100.0% of what cheapest, now emits" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--policy", "broker", "--world", "gaia"), "policy broker is one of world site"),
+        (("--policy", "broker", "--reserved", "3"), "--reserved is for world gaia"),
+        (("--policy", "brocker"), "Did you mean 'broker'?"),
+    ],
+)
+def test_a_question_for_the_other_world_is_a_usage_error(broker, more, says):
+    ended = broker(*WEEK, *more)
+
+    assert ended.code == 2
+    assert says in ended.err

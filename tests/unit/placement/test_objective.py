@@ -21,7 +21,7 @@ from broker.placement.objective import (
     shadow_price,
     with_wishes,
 )
-from broker.placement.outlook import hourly
+from broker.placement.outlook import hourly, integral
 
 HOURS = tuple(float(hour) for hour in range(25))
 DIRTY = Option(id="dirty", zone="PL", usd_per_hour=2.00)
@@ -154,7 +154,7 @@ def test_an_outlook_repeats_its_last_hours_for_ever(values, begun, period, one, 
         expected += (following - at) * value(math.floor(at))
         at = following
 
-    assert outlook.integral(start, end) == pytest.approx(expected, abs=1e-6)
+    assert integral(outlook, start, end) == pytest.approx(expected, abs=1e-6)
 
 
 def test_four_modes_choose_between_a_cheap_dirty_and_a_dearer_green_offer():
