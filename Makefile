@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stories-slow chaos bench burst lint clean packages
+.PHONY: help demo test stories-slow chaos bench burst eval lint clean packages
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: $(STAMP) ## what the hot paths cost, beside a baseline in the same run (2
 
 burst: $(STAMP) ## our own work and memory for each of N leases asked for at once (N=1000), without hosts
 	@PYTHONPATH=tests $(PY) tests/bench/thousand.py -n $(or $(N),1000)
+
+eval: $(STAMP) ## docs/evaluation.md from the traces of ../shared/data: tables, charts, intervals (ONLY="regret modes" does some)
+	@$(PY) tests/eval/evaluate.py $(if $(ONLY),--only $(ONLY))
 
 clean: ## everything `make` made, the sandbox and its caches with it
 	@if [ -x $(VENV)/bin/broker ] && [ -d .sandbox ]; then $(VENV)/bin/broker sandbox down; fi

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from broker.placement.outlook import HourlyOutlook, hourly
 from broker.simulate.intensity import Intensity
@@ -97,20 +98,25 @@ def _fade(off: list[float]) -> float:
 
 
 def _errors(off: list[float], fade: float) -> list[float]:
-    """By hours of lead, 0 to 24: root mean square of what was left, windows of six hours beside those that began at once."""
-    sums = [0.0]
-    for value in off:
-        sums.append(sums[-1] + value)
-    window = [(sums[at + 6] - sums[at]) / 6 for at in range(len(off) - 5)]
+    """By hours of lead, 0 to 24: root mean square of what was left, windows of six hours beside those that began at once.
+
+    Measured at a few leads; the hours up to one share its error.
+    """
+    sums = [0.0, *accumulate(off)]
+    window = [(end - begin) / 6 for begin, end in zip(sums, sums[6:], strict=False)]
     found = [0.0]
-    for lead in range(1, 25):
-        left = fade**lead
+    for lead in _LEADS:
+        left = 1 - fade**lead
         wrong = [
-            later - now - (left - 1) * known
+            later - now + left * known
             for known, now, later in zip(off[_RECENT - 1 :], window[_RECENT:], window[_RECENT + lead :], strict=False)
         ]
-        found.append((sum(each * each for each in wrong) / len(wrong)) ** 0.5 if wrong else found[-1])
+        error = (sum(each * each for each in wrong) / len(wrong)) ** 0.5 if wrong else found[-1]
+        found += [error] * (lead - len(found) + 1)
     return found
+
+
+_LEADS = (1, 2, 4, 8, 16, 24)
 
 
 def perfect(signals: Signals) -> Forecaster:

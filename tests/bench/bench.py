@@ -17,6 +17,7 @@ import decisions
 import nodes
 import programs
 import refused
+import replays
 import thousand
 import waiters
 from measure import Figure, Result, Row, measure
@@ -95,6 +96,7 @@ def _parts(options: argparse.Namespace, folder: Path, seed: int) -> dict[str, Ca
     }
     return {
         "rows": lambda: measure([row for rows in measured.values() for row in rows()], seed),
+        "simulate": replays.figures,
         "refused": lambda: refused.results(max(30, n)),
         "waiters": lambda: waiters.figures(folder, options.leases),
         "burst": lambda: _burst(options.leases),
