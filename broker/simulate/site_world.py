@@ -40,11 +40,16 @@ class Terms:
     wait_hours: tuple[float, float]
     slack: float | None = None
     limit_over: float = 1.5
+    lengths_known: bool = True
+    """Else a policy knows of a job's length what its queue's median and 90th percentile say, and the time limit."""
 
 
 @dataclass(slots=True)
 class _Job:
     work: Work
+    """As it truly is; `guess` is what a policy is told."""
+    guess: tuple[float, float] | None
+    """Median and 90th percentile of its queue's lengths; None: the length is known."""
     submitted_h: float
     left_h: float
     """What of the run is still to do."""
@@ -153,18 +158,27 @@ def _jobs(trace: Trace, site: Site, signals: Signals, terms: Terms) -> tuple[lis
     jobs: list[_Job] = []
     left_out: Counter[str] = Counter()
     largest = max(max(offer.supply.devices) for offer in site.offers)
+    queues: list[list[float]] = [[], []]
     for job in trace.jobs:
-        wait = terms.wait_hours[0 if job.length_s < SHORT_H * 3600 else 1]
+        queues[_queue(job)].append(job.length_s / 3600)
+    guesses = [spread(lengths) for lengths in queues]
+    for job in trace.jobs:
+        wait = terms.wait_hours[_queue(job)]
+        guess = None if terms.lengths_known else (guesses[_queue(job)].p50, guesses[_queue(job)].p90)
         if job.devices > largest:
             left_out[f"needs more than {largest:g} devices in one place"] += 1
         elif job.submitted_s / 3600 + wait + 2 * job.length_s / 3600 > signals.hours:
             left_out["might end after the last hour of the intensities"] += 1
         else:
-            jobs.append(_job(job, wait, site, terms))
+            jobs.append(_job(job, wait, guess, site, terms))
     return jobs, left_out
 
 
-def _job(job: TraceJob, wait: float, site: Site, terms: Terms) -> _Job:
+def _queue(job: TraceJob) -> int:
+    return 0 if job.length_s < SHORT_H * 3600 else 1
+
+
+def _job(job: TraceJob, wait: float, guess: tuple[float, float] | None, site: Site, terms: Terms) -> _Job:
     submitted, length = job.submitted_s / 3600, job.length_s / 3600
     limit = max(job.limit_s / 3600 if job.limit_s else length * terms.limit_over, length)
     deadline = None if terms.slack is None else submitted + (1 + terms.slack) * limit
@@ -178,7 +192,15 @@ def _job(job: TraceJob, wait: float, site: Site, terms: Terms) -> _Job:
         kw_per_node=site.kw_per_device,
         checkpoint=Checkpoint(interval_h=site.checkpoint_h, cost_h=0.0) if site.checkpoint_h else None,
     )
-    return _Job(work=work, submitted_h=submitted, left_h=length, deadline_h=deadline, latest_h=submitted + wait)
+    return _Job(
+        work=work, guess=guess, submitted_h=submitted, left_h=length, deadline_h=deadline, latest_h=submitted + wait
+    )
+
+
+def _left_of(guess: tuple[float, float], done: float) -> tuple[float, float]:
+    """What is thought to be left of a length: the guess less what is done, and never less than a tenth of it."""
+    half, most = guess
+    return max(half - done, half / 10), max(most - done, most / 10)
 
 
 class _Run:
@@ -245,10 +267,12 @@ class _Run:
             return
 
     def _rest_of(self, job: _Job, now: float) -> Work:
+        done = job.work.run_h - job.left_h
+        half, most = (job.left_h, job.left_h) if job.guess is None else _left_of(job.guess, done)
         return replace(
             job.work,
-            run_h=job.left_h,
-            run_p90_h=job.left_h,
+            run_h=half,
+            run_p90_h=most,
             may_wait_h=max(0.0, job.latest_h - now),
             deadline_h=None if job.deadline_h is None else job.deadline_h - now,
         )

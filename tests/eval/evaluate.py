@@ -210,17 +210,23 @@ def deadlines() -> dict[str, Any]:
     site = material.recorded_site(256.0)
     known = material.signals(site, (2022, 2023), 8760)
     rows: Table = []
-    for slack in (0.25, 1.0, 4.0):
-        trace = material.year_of_jobs() if slack == 1.0 else material.every(material.year_of_jobs(), 5)
+    for slack, lengths_known in ((0.25, True), (1.0, True), (4.0, True), (1.0, False), (4.0, False)):
+        whole = slack == 1.0 and lengths_known
+        trace = material.year_of_jobs() if whole else material.every(material.year_of_jobs(), 5)
         began = time.process_time()
         outcome = replay(
-            trace, site, known, Broker(aims(Mode.CHEAP, 0.0), profile), "cheap", Terms(wait_hours=WAIT, slack=slack)
+            trace,
+            site,
+            known,
+            Broker(aims(Mode.CHEAP, 0.0), profile),
+            "cheap",
+            Terms(wait_hours=WAIT, slack=slack, lengths_known=lengths_known),
         )
         spent = time.process_time() - began
-        print(f"eval:   slack {slack}", file=sys.stderr, flush=True)
+        print(f"eval:   slack {slack} {lengths_known}", file=sys.stderr, flush=True)
         more = outcome.more
         waited = sum(result.wait_h > 0.5 for result in outcome.results)
-        rows.append([f"{slack:g}", f"{outcome.jobs:,}", f"{waited:,}", str(more["deadlines_missed"]),
+        rows.append([f"{slack:g}", "known" if lengths_known else "of the queue", f"{outcome.jobs:,}", f"{waited:,}", str(more["deadlines_missed"]),
                      str(more["deadlines_missed_by_capacity"]), str(more["deadlines_missed_by_waiting"]),
                      f"{more['highest_premium']:.1%}", f"{outcome.jobs / spent:,.0f}"])  # fmt: skip
     return {"rows": rows}
@@ -262,7 +268,7 @@ def page(kept: dict[str, Any]) -> str:
         "regret": ["site", "capacity", "USD/kg", "v", "perfect forecast", "own forecast", "cheapest now"],
         "modes": ["policy", "USD", "beside cheapest", "kg", "beside cheapest", "USD/kg avoided", "wait h mean/p90/p99",
                   "slowdown", "highest premium", "late / by waiting"],
-        "deadlines": ["slack", "jobs", "waited > 30 min", "late", "met a sell-out", "by waiting", "highest premium",
+        "deadlines": ["slack", "lengths", "jobs", "waited > 30 min", "late", "met a sell-out", "by waiting", "highest premium",
                       "jobs per CPU-s"],
     }  # fmt: skip
     tables = {name: kept.get(name, {}).get("rows") for name in headings if name != "others"}

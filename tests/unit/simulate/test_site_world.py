@@ -266,6 +266,31 @@ def test_premium_and_deadlines_are_kept_on_a_real_week(week, mode):
         assert outcome.more["waited_by_choice_h"] == 0
 
 
+@pytest.mark.parametrize("slack", [0.25, 1.0])
+def test_deadlines_are_kept_without_knowing_how_long_a_job_takes(week, slack):
+    trace, known = week
+    terms = Terms(wait_hours=(6, 24), slack=slack, lengths_known=False)
+
+    outcome = replay(trace, four_offers(), known, Broker(aims(Mode.CHEAP, 0.0), profile), "x", terms)
+
+    assert outcome.more["waited_by_choice_h"] > 40
+    assert outcome.more["deadlines_missed_by_waiting"] == 0
+
+
+def test_a_policy_that_knows_only_the_queue_is_told_its_percentiles():
+    told = []
+
+    class Listening(CheapestNow):
+        def decide(self, work, listed, view, now_h, kept):
+            told.append((work.run_h, work.run_p90_h))
+            return super().decide(work, listed, view, now_h, kept)
+
+    trace = a_trace((0, 1.0, 1), (0, 1.5, 1), (0, 0.5, 1), (0, 5.0, 1))
+    run(trace, a_site(), Listening(), terms=Terms(wait_hours=(0, 0), lengths_known=False))
+
+    assert told == [(1.0, pytest.approx(1.4))] * 3 + [(5.0, 5.0)]
+
+
 def test_what_a_bound_knows_is_what_the_replay_runs(week):
     trace, known = week
     terms = Terms(wait_hours=(6, 24), slack=1.0)
