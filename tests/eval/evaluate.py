@@ -226,8 +226,9 @@ def deadlines() -> dict[str, Any]:
         print(f"eval:   slack {slack} {lengths_known}", file=sys.stderr, flush=True)
         more = outcome.more
         waited = sum(result.wait_h > 0.5 for result in outcome.results)
-        rows.append([f"{slack:g}", "known" if lengths_known else "of the queue", f"{outcome.jobs:,}", f"{waited:,}", str(more["deadlines_missed"]),
-                     str(more["deadlines_missed_by_capacity"]), str(more["deadlines_missed_by_waiting"]),
+        late = [more[f"deadlines_missed{by}"] for by in ("", "_by_capacity", "_by_waiting")]
+        lengths = "known" if lengths_known else "of the queue"
+        rows.append([f"{slack:g}", lengths, f"{outcome.jobs:,}", f"{waited:,}", *map(str, late),
                      f"{more['highest_premium']:.1%}", f"{outcome.jobs / spent:,.0f}"])  # fmt: skip
     return {"rows": rows}
 
