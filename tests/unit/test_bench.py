@@ -34,3 +34,8 @@ def test_refusals_are_walked_through_and_timed(part):
 def test_waiters_stand_and_are_let_go(part, tmp_path):
     figures = {figure.what: figure.value for figure in part("waiters").figures(tmp_path, 5)}
     assert figures["5 jobs that wait: processes of their waiters"] == 10
+
+
+def test_replays_and_replanning_are_timed(part):
+    figures = part("replays").figures(times=1, waiting=20, offered=50)
+    assert len(figures) == 6 and all(figure.value > 0 for figure in figures)
