@@ -16,7 +16,7 @@ from broker.core.offers import CapacityType
 from broker.placement.estimate import Checkpoint, Option, Work
 from broker.placement.objective import Kept
 from broker.placement.outlook import integral
-from broker.simulate.deciders import Decider, Listed
+from broker.simulate.deciders import Decider, Decision, Listed
 from broker.simulate.outcome import Outcome, Result, spread
 from broker.simulate.signals import Signals, View
 from broker.simulate.site_file import Site, SiteOffer
@@ -60,6 +60,8 @@ class _Job:
     """Its start in hours of the replay."""
     failed: set[str] = field(default_factory=set)
     boots: int = 0
+    first_floor_usd: float = 0.0
+    """The floor when it was submitted; 0: nothing has been quoted yet."""
     waited_for_stock: bool = False
     waited_by_choice_h: float = 0.0
     ended_h: float = 0.0
@@ -122,6 +124,7 @@ def replay(
             "interruptions": run.interruptions,
             "lost_device_hours": run.lost_device_hours,
             "highest_premium": run.highest_premium,
+            "highest_premium_since_submission": run.highest_since_submission,
             "planned": run.planned,
             "waited_by_choice_h": math.fsum(job.waited_by_choice_h for job in jobs),
         },
@@ -214,7 +217,7 @@ class _Run:
         self._sequence = 0
         self._view: View | None = None
         self._listed: tuple[float, dict[str, Option]] | None = None
-        self.lost_device_hours = self.highest_premium = 0.0
+        self.lost_device_hours = self.highest_premium = self.highest_since_submission = 0.0
         self.usd: dict[str, float] = {}
         self.sold_out = self.failed_boots = self.interruptions = self.planned = 0
 
@@ -248,6 +251,7 @@ class _Run:
                 job.waited_for_stock = True
                 self._push(now + RETRY_H, "plan", index)
                 return
+            job.first_floor_usd = job.first_floor_usd or decision.floor_usd
             job.plan = Kept(option_id=decision.option_id, start_h=now + decision.start_h)
             if decision.start_h > _NOW_H:
                 again = min(now + decision.start_h, float(int(now + _NOW_H) + 1))
@@ -260,11 +264,17 @@ class _Run:
                 self.sold_out += 1
                 job.failed.add(offer.name)
                 continue
-            self.highest_premium = max(
-                self.highest_premium, decision.quoted_usd / decision.floor_usd - 1 if decision.floor_usd else 0
-            )
+            self._compare(job, decision)
             self._launch(job, index, offer, price, now)
             return
+
+    def _compare(self, job: _Job, decision: Decision) -> None:
+        """What is bought beside the floor of now and, for a whole job, beside that of its submission."""
+        if decision.floor_usd > 0:
+            self.highest_premium = max(self.highest_premium, decision.quoted_usd / decision.floor_usd - 1)
+        if job.first_floor_usd > 0 and job.left_h == job.work.run_h:
+            since = decision.quoted_usd / job.first_floor_usd - 1
+            self.highest_since_submission = max(self.highest_since_submission, since)
 
     def _rest_of(self, job: _Job, now: float) -> Work:
         done = job.work.run_h - job.left_h

@@ -160,7 +160,7 @@ def _mode_row(name: str, outcome: Outcome, base: Outcome) -> list[str]:
         f"{(outcome.cost_usd - base.cost_usd) / saved:.2f}" if saved > 0 else "-",
         f"{outcome.wait_h.mean:.2f} / {outcome.wait_h.p90:.2f} / {outcome.wait_h.p99:.1f}",
         f"{outcome.slowdown.mean:.2f}",
-        f"{more['highest_premium']:.1%}",
+        f"{more['highest_premium']:.1%} / {more['highest_premium_since_submission']:.1%}",
         f"{more['deadlines_missed']} / {more['deadlines_missed_by_waiting']}",
     ]
 
@@ -268,7 +268,7 @@ def page(kept: dict[str, Any]) -> str:
         "spot": ["probes", "checkpoints", "USD", "interruptions", "lost device-h", "wait h"],
         "regret": ["site", "capacity", "USD/kg", "v", "perfect forecast", "own forecast", "cheapest now"],
         "modes": ["policy", "USD", "beside cheapest", "kg", "beside cheapest", "USD/kg avoided", "wait h mean/p90/p99",
-                  "slowdown", "highest premium", "late / by waiting"],
+                  "slowdown", "highest premium: now / since submission", "late / by waiting"],
         "deadlines": ["slack", "lengths", "jobs", "waited > 30 min", "late", "met a sell-out", "by waiting", "highest premium",
                       "jobs per CPU-s"],
     }  # fmt: skip
@@ -279,8 +279,10 @@ def page(kept: dict[str, Any]) -> str:
         text = text.replace(f"@{name}@", said)
     images = ROOT / "docs" / "images"
     if points := kept.get("modes", {}).get("points"):
-        chart(images / "evaluation-plane.svg", "A year of jobs, beside cheapest now", "money", "carbon",
-              [("policy", [tuple(point) for point in points])])  # fmt: skip
+        numbered = [(x, y, str(number)) for number, (x, y, _) in enumerate(points, 1)]
+        names = [f"{number} {name}" for number, (_, _, name) in enumerate(points, 1)]
+        chart(images / "evaluation-plane.svg", "A year of jobs, beside cheapest now (1 = as much)", "money", "carbon",
+              [("policy", numbered)], notes=names)  # fmt: skip
     if lines := kept.get("regret", {}).get("lines"):
         chart(images / "evaluation-regret.svg", "Above the LP bound, 20 devices an offer", "carbon price, USD/kg", "regret, %",
               [(name, [tuple(point) for point in each]) for name, each in lines.items()], joined=True)  # fmt: skip

@@ -138,6 +138,20 @@ def test_the_broker_waits_for_a_green_hour_that_it_knows_of():
     assert outcome.more["waited_by_choice_h"] == pytest.approx(2.75)
 
 
+def test_what_waiting_costs_when_the_cheap_offer_goes_away_is_said():
+    gone = an_offer("gone", usd=1.0, supply=steps((0.0, 1.0, 9.0), (1.0, 1.0, 0.0)))
+    known = signals(A=[500, 500, 100, *[500] * 60])
+    decider = Broker(aims(Mode.CHEAP, 0.0), perfect(known))
+
+    outcome = run(
+        a_trace((0.0, 1, 1)), a_site(gone, an_offer("stays", usd=1.5)), decider, known, Terms(wait_hours=(6, 6))
+    )
+
+    assert outcome.cost_by == {"stays": pytest.approx(1.5)}
+    assert outcome.more["highest_premium"] == 0
+    assert outcome.more["highest_premium_since_submission"] == pytest.approx(0.5)
+
+
 def test_jobs_that_cannot_run_are_left_out_with_their_reason():
     outcome = run(a_trace((0, 1, 1), (0, 1, 101), (199, 1, 1)), a_site())
 
