@@ -269,10 +269,10 @@ class _Run:
             return
 
     def _compare(self, job: _Job, decision: Decision) -> None:
-        """What is bought beside the floor of now and, for a whole job, beside that of its submission."""
+        """What is bought beside the floor of now and, where nothing failed or was sold out, beside that of submission."""
         if decision.floor_usd > 0:
             self.highest_premium = max(self.highest_premium, decision.quoted_usd / decision.floor_usd - 1)
-        if job.first_floor_usd > 0 and job.left_h == job.work.run_h:
+        if job.first_floor_usd > 0 and not (job.boots or job.failed or job.waited_for_stock):
             since = decision.quoted_usd / job.first_floor_usd - 1
             self.highest_since_submission = max(self.highest_since_submission, since)
 
