@@ -166,21 +166,6 @@ class SignalSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignalSettings:
-    """One source of signals. `proxy` None: as the environment says. `zones`: Electricity Maps' keys, for kinds that have many.
-
-    `path`: the file of the kind `file`.
-    """
-
-    name: str
-    kind: str
-    proxy: str | None = None
-    api_key: Secret | None = None
-    zones: tuple[str, ...] = ()
-    path: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Policy:
     mode: str
 

@@ -91,18 +91,16 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Stay:
-    """What does not depend on the start: an option's length and money. `late`: parameters of the end's log-normal.
-
-    `setup_safe_h`: all but one in a million boots are done by then.
-    """
+    """What does not depend on the start: an option's length and money. `late`: parameters of the end's log-normal."""
 
     option: Option
     setup_h: float
-    setup_safe_h: float
     run_h: float
     billed_h: float
     usd: float
     late: tuple[float, float] | None
+    surely_h: float
+    """The end comes no later than that after the start: Slurm ends the job at its limit. Infinite: nobody does."""
 
     @property
     def total_h(self) -> float:
@@ -113,6 +111,8 @@ def stay(work: Work, option: Option) -> Stay | None:
     """Length and money of `work` on `option`; None: too many interruptions to expect."""
     boot, boot_variance = _moments(option.boot_p50_h, option.boot_p90_h)
     run, run_variance = _moments(work.run_h / option.speed, work.run_p90_h / option.speed)
+    if work.limit_h is not None:
+        run = min(run, work.limit_h)
     stretch = interruption_factor(option, run, boot, work.checkpoint)
     if stretch is None:
         return None
@@ -133,14 +133,15 @@ def stay(work: Work, option: Option) -> Stay | None:
         + option.usd_per_hour * (tries - 1) * option.failed_boot_billed_h
     )
     usd += work.data_in_gb * option.usd_per_gb_in + work.data_out_gb * option.usd_per_gb_out
+    safe = _quantile(setup, setup_variance, 1 - WAITING_RISK)
     return Stay(
         option=option,
         setup_h=setup,
-        setup_safe_h=_quantile(setup, setup_variance, 1 - WAITING_RISK),
         run_h=run,
         billed_h=paid,
         usd=usd,
         late=_log_normal(hours, variance),
+        surely_h=math.inf if work.limit_h is None else safe + work.limit_h,
     )
 
 
@@ -190,6 +191,8 @@ def risk(of: Stay, start_h: float, deadline_h: float | None) -> float:
     if deadline_h is None:
         return 0.0
     left = deadline_h - start_h
+    if left >= of.surely_h:
+        return 0.0
     if of.late is None:
         return 0.0 if of.total_h <= left else 1.0
     if left <= 0:
@@ -207,9 +210,9 @@ def latest_start_h(work: Work, of: Stay, most_risk: float) -> float:
     if work.deadline_h is None:
         return work.may_wait_h
     needs = of.total_h if of.late is None else math.exp(of.late[0] + of.late[1] * _NORMAL.inv_cdf(1 - most_risk))
-    latest = min(work.may_wait_h, work.deadline_h - needs)
+    latest = min(work.may_wait_h, work.deadline_h - min(needs, of.surely_h))
     if work.limit_h is not None and latest > 0:
-        latest = min(latest, max(0.0, work.deadline_h - work.limit_h - of.setup_safe_h))
+        latest = min(latest, max(0.0, work.deadline_h - of.surely_h))
     return latest
 
 

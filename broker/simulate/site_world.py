@@ -16,7 +16,7 @@ from broker.core.offers import CapacityType
 from broker.placement.estimate import Checkpoint, Option, Work
 from broker.placement.objective import Kept
 from broker.placement.outlook import integral
-from broker.simulate.deciders import Decider, Listed
+from broker.simulate.deciders import Decider, Decision, Listed
 from broker.simulate.outcome import Outcome, Result, spread
 from broker.simulate.signals import Signals, View
 from broker.simulate.site_file import Site, SiteOffer
@@ -40,11 +40,16 @@ class Terms:
     wait_hours: tuple[float, float]
     slack: float | None = None
     limit_over: float = 1.5
+    lengths_known: bool = True
+    """Else a policy knows of a job's length what its queue's median and 90th percentile say, and the time limit."""
 
 
 @dataclass(slots=True)
 class _Job:
     work: Work
+    """As it truly is; `guess` is what a policy is told."""
+    guess: tuple[float, float] | None
+    """Median and 90th percentile of its queue's lengths; None: the length is known."""
     submitted_h: float
     left_h: float
     """What of the run is still to do."""
@@ -55,6 +60,8 @@ class _Job:
     """Its start in hours of the replay."""
     failed: set[str] = field(default_factory=set)
     boots: int = 0
+    first_floor_usd: float = 0.0
+    """The floor when it was submitted; 0: nothing has been quoted yet."""
     waited_for_stock: bool = False
     waited_by_choice_h: float = 0.0
     ended_h: float = 0.0
@@ -117,6 +124,7 @@ def replay(
             "interruptions": run.interruptions,
             "lost_device_hours": run.lost_device_hours,
             "highest_premium": run.highest_premium,
+            "highest_premium_since_submission": run.highest_since_submission,
             "planned": run.planned,
             "waited_by_choice_h": math.fsum(job.waited_by_choice_h for job in jobs),
         },
@@ -153,18 +161,27 @@ def _jobs(trace: Trace, site: Site, signals: Signals, terms: Terms) -> tuple[lis
     jobs: list[_Job] = []
     left_out: Counter[str] = Counter()
     largest = max(max(offer.supply.devices) for offer in site.offers)
+    queues: list[list[float]] = [[], []]
     for job in trace.jobs:
-        wait = terms.wait_hours[0 if job.length_s < SHORT_H * 3600 else 1]
+        queues[_queue(job)].append(job.length_s / 3600)
+    guesses = [spread(lengths) for lengths in queues]
+    for job in trace.jobs:
+        wait = terms.wait_hours[_queue(job)]
+        guess = None if terms.lengths_known else (guesses[_queue(job)].p50, guesses[_queue(job)].p90)
         if job.devices > largest:
             left_out[f"needs more than {largest:g} devices in one place"] += 1
         elif job.submitted_s / 3600 + wait + 2 * job.length_s / 3600 > signals.hours:
             left_out["might end after the last hour of the intensities"] += 1
         else:
-            jobs.append(_job(job, wait, site, terms))
+            jobs.append(_job(job, wait, guess, site, terms))
     return jobs, left_out
 
 
-def _job(job: TraceJob, wait: float, site: Site, terms: Terms) -> _Job:
+def _queue(job: TraceJob) -> int:
+    return 0 if job.length_s < SHORT_H * 3600 else 1
+
+
+def _job(job: TraceJob, wait: float, guess: tuple[float, float] | None, site: Site, terms: Terms) -> _Job:
     submitted, length = job.submitted_s / 3600, job.length_s / 3600
     limit = max(job.limit_s / 3600 if job.limit_s else length * terms.limit_over, length)
     deadline = None if terms.slack is None else submitted + (1 + terms.slack) * limit
@@ -178,7 +195,15 @@ def _job(job: TraceJob, wait: float, site: Site, terms: Terms) -> _Job:
         kw_per_node=site.kw_per_device,
         checkpoint=Checkpoint(interval_h=site.checkpoint_h, cost_h=0.0) if site.checkpoint_h else None,
     )
-    return _Job(work=work, submitted_h=submitted, left_h=length, deadline_h=deadline, latest_h=submitted + wait)
+    return _Job(
+        work=work, guess=guess, submitted_h=submitted, left_h=length, deadline_h=deadline, latest_h=submitted + wait
+    )
+
+
+def _left_of(guess: tuple[float, float], done: float) -> tuple[float, float]:
+    """What is thought to be left of a length: the guess less what is done, and never less than a tenth of it."""
+    half, most = guess
+    return max(half - done, half / 10), max(most - done, most / 10)
 
 
 class _Run:
@@ -192,7 +217,7 @@ class _Run:
         self._sequence = 0
         self._view: View | None = None
         self._listed: tuple[float, dict[str, Option]] | None = None
-        self.lost_device_hours = self.highest_premium = 0.0
+        self.lost_device_hours = self.highest_premium = self.highest_since_submission = 0.0
         self.usd: dict[str, float] = {}
         self.sold_out = self.failed_boots = self.interruptions = self.planned = 0
 
@@ -226,6 +251,7 @@ class _Run:
                 job.waited_for_stock = True
                 self._push(now + RETRY_H, "plan", index)
                 return
+            job.first_floor_usd = job.first_floor_usd or decision.floor_usd
             job.plan = Kept(option_id=decision.option_id, start_h=now + decision.start_h)
             if decision.start_h > _NOW_H:
                 again = min(now + decision.start_h, float(int(now + _NOW_H) + 1))
@@ -238,17 +264,25 @@ class _Run:
                 self.sold_out += 1
                 job.failed.add(offer.name)
                 continue
-            self.highest_premium = max(
-                self.highest_premium, decision.quoted_usd / decision.floor_usd - 1 if decision.floor_usd else 0
-            )
+            self._compare(job, decision)
             self._launch(job, index, offer, price, now)
             return
 
+    def _compare(self, job: _Job, decision: Decision) -> None:
+        """What is bought beside the floor of now and, where nothing failed or was sold out, beside that of submission."""
+        if decision.floor_usd > 0:
+            self.highest_premium = max(self.highest_premium, decision.quoted_usd / decision.floor_usd - 1)
+        if job.first_floor_usd > 0 and not (job.boots or job.failed or job.waited_for_stock):
+            since = decision.quoted_usd / job.first_floor_usd - 1
+            self.highest_since_submission = max(self.highest_since_submission, since)
+
     def _rest_of(self, job: _Job, now: float) -> Work:
+        done = job.work.run_h - job.left_h
+        half, most = (job.left_h, job.left_h) if job.guess is None else _left_of(job.guess, done)
         return replace(
             job.work,
-            run_h=job.left_h,
-            run_p90_h=job.left_h,
+            run_h=half,
+            run_p90_h=most,
             may_wait_h=max(0.0, job.latest_h - now),
             deadline_h=None if job.deadline_h is None else job.deadline_h - now,
         )

@@ -21,8 +21,8 @@ _DATA = Path(__file__).parents[1] / "data" / "simulate"
 _WAIT = (6.0, 24.0)
 
 
-def figures() -> list[Figure]:
-    """Jobs a second in both worlds, seconds for planning 10 000 waiting jobs again, milliseconds for 10 000 options."""
+def figures(times: int = 5, waiting: int = 10_000, offered: int = 10_000) -> list[Figure]:
+    """Jobs a second in both worlds, seconds for planning `waiting` jobs again, milliseconds for `offered` options."""
     trace = read_jobs(_DATA / "pai_1k.csv.gz")
     table = [_DATA / "four_zones_720h.csv.gz"]
     australia = read_intensity(table, "AU-SA")
@@ -30,7 +30,7 @@ def figures() -> list[Figure]:
         Figure(
             what=f"simulate, world gaia, {name}, 9 reserved",
             value=len(trace.jobs)
-            / _best(lambda policy=name: gaia.replay(trace, australia, gaia_policies.POLICIES[policy], 9, _WAIT)),
+            / _best(lambda policy=name: gaia.replay(trace, australia, gaia_policies.POLICIES[policy], 9, _WAIT), times),
             unit="jobs/CPU-s",
         )
         for name in ("carbon-time", "res-first-carbon-time", "wait-awhile")
@@ -47,18 +47,19 @@ def figures() -> list[Figure]:
             what="simulate, world site, broker balanced, six offers",
             value=len(trace.jobs)
             / _best(
-                lambda: site_world.replay(trace, site, known, broker, "broker", site_world.Terms(wait_hours=_WAIT))
+                lambda: site_world.replay(trace, site, known, broker, "broker", site_world.Terms(wait_hours=_WAIT)),
+                times,
             ),
             unit="jobs/CPU-s",
         )
     )
-    return [*found, *_planning()]
+    return [*found, *_planning(times, waiting, offered)]
 
 
-def _planning() -> list[Figure]:
+def _planning(times: int, waiting: int, offered: int) -> list[Figure]:
     day = hourly([300.0 + 20 * ((hour - 13) % 24) for hour in range(48)], errors=(0.0, 20.0))
     outlooks = dict.fromkeys("ABCDEF", day)
-    options = [Option(id=f"o{n}", zone="ABCDEF"[n % 6], usd_per_hour=2 + n % 97 / 100) for n in range(10_000)]
+    options = [Option(id=f"o{n}", zone="ABCDEF"[n % 6], usd_per_hour=2 + n % 97 / 100) for n in range(offered)]
     wanted = aims(Mode.BALANCED, 1.0)
     starts = [float(hour) for hour in range(25)]
 
@@ -67,23 +68,23 @@ def _planning() -> list[Figure]:
             Work(id=str(n), run_h=1 + n % 7, run_p90_h=2 + n % 9, kw_per_node=0.85, may_wait_h=24) for n in range(count)
         ]
 
-    waiting, one = works(10_000), works(1)
+    again, one = works(waiting), works(1)
     return [
         Figure(
-            what="10 000 waiting jobs planned again, six options, 25 starts",
-            value=_best(lambda: [choose(work, options[:6], outlooks, wanted, starts) for work in waiting], 3),
+            what=f"{waiting} waiting jobs planned again, six options, 25 starts",
+            value=_best(lambda: [choose(work, options[:6], outlooks, wanted, starts) for work in again], times),
             unit="CPU-s",
         ),
         Figure(
-            what="one job over 10 000 options that fit, now (the objective alone)",
+            what=f"one job over {offered} options that fit, now (the objective alone)",
             value=1000
-            * _best(lambda: [choose(work, options, outlooks, aims(Mode.FAST, 0), (0.0,)) for work in one], 5),
+            * _best(lambda: [choose(work, options, outlooks, aims(Mode.FAST, 0), (0.0,)) for work in one], times),
             unit="CPU-ms",
         ),
     ]
 
 
-def _best(run: Callable[[], object], times: int = 5) -> float:
+def _best(run: Callable[[], object], times: int) -> float:
     """CPU seconds, the least of a few: nothing here waits, and what else the machine does only ever adds."""
     found = []
     for _ in range(times):

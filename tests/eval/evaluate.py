@@ -160,7 +160,7 @@ def _mode_row(name: str, outcome: Outcome, base: Outcome) -> list[str]:
         f"{(outcome.cost_usd - base.cost_usd) / saved:.2f}" if saved > 0 else "-",
         f"{outcome.wait_h.mean:.2f} / {outcome.wait_h.p90:.2f} / {outcome.wait_h.p99:.1f}",
         f"{outcome.slowdown.mean:.2f}",
-        f"{more['highest_premium']:.1%}",
+        f"{more['highest_premium']:.1%} / {more['highest_premium_since_submission']:.1%}",
         f"{more['deadlines_missed']} / {more['deadlines_missed_by_waiting']}",
     ]
 
@@ -210,18 +210,25 @@ def deadlines() -> dict[str, Any]:
     site = material.recorded_site(256.0)
     known = material.signals(site, (2022, 2023), 8760)
     rows: Table = []
-    for slack in (0.25, 1.0, 4.0):
-        trace = material.year_of_jobs() if slack == 1.0 else material.every(material.year_of_jobs(), 5)
+    for slack, lengths_known in ((0.25, True), (1.0, True), (4.0, True), (1.0, False), (4.0, False)):
+        whole = slack == 1.0 and lengths_known
+        trace = material.year_of_jobs() if whole else material.every(material.year_of_jobs(), 5)
         began = time.process_time()
         outcome = replay(
-            trace, site, known, Broker(aims(Mode.CHEAP, 0.0), profile), "cheap", Terms(wait_hours=WAIT, slack=slack)
+            trace,
+            site,
+            known,
+            Broker(aims(Mode.CHEAP, 0.0), profile),
+            "cheap",
+            Terms(wait_hours=WAIT, slack=slack, lengths_known=lengths_known),
         )
         spent = time.process_time() - began
-        print(f"eval:   slack {slack}", file=sys.stderr, flush=True)
+        print(f"eval:   slack {slack} {lengths_known}", file=sys.stderr, flush=True)
         more = outcome.more
         waited = sum(result.wait_h > 0.5 for result in outcome.results)
-        rows.append([f"{slack:g}", f"{outcome.jobs:,}", f"{waited:,}", str(more["deadlines_missed"]),
-                     str(more["deadlines_missed_by_capacity"]), str(more["deadlines_missed_by_waiting"]),
+        late = [more[f"deadlines_missed{by}"] for by in ("", "_by_capacity", "_by_waiting")]
+        lengths = "known" if lengths_known else "of the queue"
+        rows.append([f"{slack:g}", lengths, f"{outcome.jobs:,}", f"{waited:,}", *map(str, late),
                      f"{more['highest_premium']:.1%}", f"{outcome.jobs / spent:,.0f}"])  # fmt: skip
     return {"rows": rows}
 
@@ -261,8 +268,8 @@ def page(kept: dict[str, Any]) -> str:
         "spot": ["probes", "checkpoints", "USD", "interruptions", "lost device-h", "wait h"],
         "regret": ["site", "capacity", "USD/kg", "v", "perfect forecast", "own forecast", "cheapest now"],
         "modes": ["policy", "USD", "beside cheapest", "kg", "beside cheapest", "USD/kg avoided", "wait h mean/p90/p99",
-                  "slowdown", "highest premium", "late / by waiting"],
-        "deadlines": ["slack", "jobs", "waited > 30 min", "late", "met a sell-out", "by waiting", "highest premium",
+                  "slowdown", "highest premium: now / since submission", "late / by waiting"],
+        "deadlines": ["slack", "lengths", "jobs", "waited > 30 min", "late", "met a sell-out", "by waiting", "highest premium",
                       "jobs per CPU-s"],
     }  # fmt: skip
     tables = {name: kept.get(name, {}).get("rows") for name in headings if name != "others"}
@@ -272,8 +279,10 @@ def page(kept: dict[str, Any]) -> str:
         text = text.replace(f"@{name}@", said)
     images = ROOT / "docs" / "images"
     if points := kept.get("modes", {}).get("points"):
-        chart(images / "evaluation-plane.svg", "A year of jobs, beside cheapest now", "money", "carbon",
-              [("policy", [tuple(point) for point in points])])  # fmt: skip
+        numbered = [(x, y, str(number)) for number, (x, y, _) in enumerate(points, 1)]
+        names = [f"{number} {name}" for number, (_, _, name) in enumerate(points, 1)]
+        chart(images / "evaluation-plane.svg", "A year of jobs, beside cheapest now (1 = as much)", "money", "carbon",
+              [("policy", numbered)], notes=names)  # fmt: skip
     if lines := kept.get("regret", {}).get("lines"):
         chart(images / "evaluation-regret.svg", "Above the LP bound, 20 devices an offer", "carbon price, USD/kg", "regret, %",
               [(name, [tuple(point) for point in each]) for name, each in lines.items()], joined=True)  # fmt: skip

@@ -63,3 +63,8 @@ def test_decay_foretells_better_than_what_it_is_held_against(part):
         for (name, horizon, only_listed), losses in found.items():
             ours = found["ours (decay)", horizon, only_listed]
             assert name == "ours (decay)" or sum(ours) / len(ours) < sum(losses) / len(losses), (name, horizon)
+
+
+def test_replays_and_replanning_are_timed(part):
+    figures = part("replays").figures(times=1, waiting=20, offered=50)
+    assert len(figures) == 6 and all(figure.value > 0 for figure in figures)

@@ -34,7 +34,7 @@ class _Wait(click.ParamType[tuple[float, float]]):
         if isinstance(value, tuple):
             return value
         try:
-            short, long = (float(part) for part in str(value).split(","))
+            short, long = (float(part) for part in str(value).replace("x", ",").split(","))
         except ValueError:
             self.fail(f"'{value}' is not two numbers of hours, as {_DEFAULT_WAIT}", param, ctx)
         if not (0 <= short < 1e6 and 0 <= long < 1e6):
@@ -75,6 +75,8 @@ class _Wait(click.ParamType[tuple[float, float]]):
               show_default=True, help="Policy broker: what it thinks of the hours to come.")  # fmt: skip
 @click.option("--slack", type=click.FloatRange(min=0),
               help="World site: deadline = submission + (1 + slack) x time limit; without it: none.")  # fmt: skip
+@click.option("--knows", type=click.Choice(["length", "queue"]), default="length", show_default=True,
+              help="World site: of a job's length, all, or its queue's median and 90th percentile.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="World site: of the boots.")
 @json_option
 def simulate(
@@ -97,6 +99,7 @@ def simulate(
     premium: float | None,
     forecast: str,
     slack: float | None,
+    knows: str,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -131,7 +134,7 @@ def simulate(
         deciders: dict[str, Decider] = {
             "cheapest": CheapestNow(), "greenest": GreenestNow(), "broker": Broker(wanted, forecaster, str(seed)),
         }  # fmt: skip
-        terms = site_world.Terms(wait_hours=wait, slack=slack)
+        terms = site_world.Terms(wait_hours=wait, slack=slack, lengths_known=knows == "length")
         began = time.perf_counter()
         outcome = site_world.replay(trace, offers, signals, deciders[policy], policy, terms, seed)
     took = time.perf_counter() - began

@@ -333,6 +333,15 @@ def test_the_risk_is_that_of_the_log_normal_sum():
     assert risk(of, 20, 15) == 1
 
 
+def test_a_job_that_is_ended_at_its_limit_cannot_be_later_than_that():
+    unknown = a_work(run_h=1, run_p90_h=20, limit_h=4)
+    of = stay(unknown, DIRTY)
+
+    assert risk(of, 0, 3.9) > 0.05
+    assert risk(of, 1, 5.0) == 0
+    assert of.run_h <= 4
+
+
 def test_the_shadow_price_rises_while_the_account_emits_too_fast_and_is_bounded():
     assert shadow_price(0.5, used_kg=60, budget_kg=100, elapsed=0.5) == pytest.approx(0.55)
     assert shadow_price(0.01, used_kg=10, budget_kg=100, elapsed=0.5) == 0

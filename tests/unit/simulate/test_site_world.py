@@ -138,6 +138,20 @@ def test_the_broker_waits_for_a_green_hour_that_it_knows_of():
     assert outcome.more["waited_by_choice_h"] == pytest.approx(2.75)
 
 
+def test_what_waiting_costs_when_the_cheap_offer_goes_away_is_said():
+    gone = an_offer("gone", usd=1.0, supply=steps((0.0, 1.0, 9.0), (1.0, 1.0, 0.0)))
+    known = signals(A=[500, 500, 100, *[500] * 60])
+    decider = Broker(aims(Mode.CHEAP, 0.0), perfect(known))
+
+    outcome = run(
+        a_trace((0.0, 1, 1)), a_site(gone, an_offer("stays", usd=1.5)), decider, known, Terms(wait_hours=(6, 6))
+    )
+
+    assert outcome.cost_by == {"stays": pytest.approx(1.5)}
+    assert outcome.more["highest_premium"] == 0
+    assert outcome.more["highest_premium_since_submission"] == pytest.approx(0.5)
+
+
 def test_jobs_that_cannot_run_are_left_out_with_their_reason():
     outcome = run(a_trace((0, 1, 1), (0, 1, 101), (199, 1, 1)), a_site())
 
@@ -264,6 +278,31 @@ def test_premium_and_deadlines_are_kept_on_a_real_week(week, mode):
     assert outcome.more["deadlines_missed_by_waiting"] == 0
     if mode is Mode.FAST:
         assert outcome.more["waited_by_choice_h"] == 0
+
+
+@pytest.mark.parametrize("slack", [0.25, 1.0])
+def test_deadlines_are_kept_without_knowing_how_long_a_job_takes(week, slack):
+    trace, known = week
+    terms = Terms(wait_hours=(6, 24), slack=slack, lengths_known=False)
+
+    outcome = replay(trace, four_offers(), known, Broker(aims(Mode.CHEAP, 0.0), profile), "x", terms)
+
+    assert outcome.more["waited_by_choice_h"] > 40
+    assert outcome.more["deadlines_missed_by_waiting"] == 0
+
+
+def test_a_policy_that_knows_only_the_queue_is_told_its_percentiles():
+    told = []
+
+    class Listening(CheapestNow):
+        def decide(self, work, listed, view, now_h, kept):
+            told.append((work.run_h, work.run_p90_h))
+            return super().decide(work, listed, view, now_h, kept)
+
+    trace = a_trace((0, 1.0, 1), (0, 1.5, 1), (0, 0.5, 1), (0, 5.0, 1))
+    run(trace, a_site(), Listening(), terms=Terms(wait_hours=(0, 0), lengths_known=False))
+
+    assert told == [(1.0, pytest.approx(1.4))] * 3 + [(5.0, 5.0)]
 
 
 def test_what_a_bound_knows_is_what_the_replay_runs(week):
