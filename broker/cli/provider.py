@@ -131,7 +131,7 @@ def pause(ctx: click.Context, name: str, reason: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def resume(ctx: click.Context, name: str, as_json: bool) -> None:
-    """Buy with this credential again, now: a pause, a refusal, a silence and protected mode are over."""
+    """Buy with this credential again, now: all that is left alone there is tried again, but for machines that lied."""
     document = client(ctx).post("providers", name, "resume")
     if as_json:
         print_json(document)

@@ -44,7 +44,7 @@ class Rule:
     forgotten when nothing happened for `forget` after that.
 
     `by_boot`: machines that boot or do not decide, else the provider's answer to a purchase. `by_word`: time does not
-    open it half; somebody's word, or the provider's, ends it.
+    open it half; somebody's word, or the provider's, ends it, and its time is that of the next question.
     """
 
     scope: Scope
@@ -67,14 +67,14 @@ RULES: dict[Cause, Rule] = {
         scope=Scope.CREDENTIAL, first=_minutes(0), longest=_minutes(0), forget=timedelta.max, by_word=True
     ),
     Cause.REFUSED: Rule(
-        scope=Scope.CREDENTIAL, first=_minutes(10), longest=_minutes(60), forget=timedelta.max, by_word=True
+        scope=Scope.CREDENTIAL, first=_minutes(1), longest=_minutes(60), forget=timedelta.max, by_word=True
     ),
     Cause.SALES_REFUSED: Rule(
         scope=Scope.CREDENTIAL, first=_minutes(10), longest=_minutes(60), forget=timedelta(days=1)
     ),
     Cause.UNREACHABLE: Rule(scope=Scope.CREDENTIAL, first=_minutes(0.05), longest=_minutes(1), forget=_minutes(10)),
     Cause.QUOTA: Rule(scope=Scope.FAMILY, first=_minutes(60), longest=_minutes(360), forget=timedelta(days=1)),
-    Cause.SOLD_OUT: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(10), forget=_minutes(60)),
+    Cause.SOLD_OUT: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(4), forget=_minutes(60)),
     Cause.DECLINED: Rule(scope=Scope.OFFER, first=_minutes(2), longest=_minutes(360), forget=timedelta(days=1)),
     Cause.UNANSWERED: Rule(scope=Scope.OFFER, first=_minutes(1), longest=_minutes(10), forget=_minutes(60)),
     Cause.BAD_BOOTS: Rule(
@@ -145,6 +145,13 @@ class Failure:
     error: str | None = None
     by: str | None = None
     """The person who paused it."""
+
+
+def refused_credential(provider: str, error: str) -> Failure:
+    """The provider refuses the credential at a call that buys nothing."""
+    return Failure(
+        cause=Cause.REFUSED, provider=provider, subject="", reason="the provider refuses the credential", error=error
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +282,20 @@ class Blocks:
         """Credential → why nothing at all is bought with it now."""
         closed = [block for block in self._standing if block.is_open(self._now) and block.closes_all(self._image)]
         return {block.provider: told(block) for block in sorted(closed, key=lambda block: block.at)}
+
+    def in_words(self) -> list[str]:
+        """What is left alone now, each cause once, with how many it covers and when the first of them is tried again."""
+        shut: dict[str, list[Block]] = {}
+        for block in self._standing:
+            if block.is_open(self._now):
+                shut.setdefault(_words(block), []).append(block)
+        lines = []
+        for words, those in shut.items():
+            ends = [block.until for block in those if block.until is not None and not block.rule.by_word]
+            again = f" (again from {min(ends):%H:%M:%S} UTC)" if ends else ""
+            one_of_many = those[0].scope in {Scope.OFFER, Scope.MACHINE}
+            lines.append(f"{len(those)} × {words}{again}" if one_of_many else f"{words}{again}")
+        return sorted(lines)
 
     def stop(self, offer: Offer) -> Stop | None:
         """Why `offer` is not bought now; None: nothing stands against it."""

@@ -145,11 +145,11 @@ def pause(db: Connection, provider: str, reason: str, by: str, now: datetime) ->
 
 
 def resume(db: Connection, provider: str, by: str, now: datetime) -> list[Block]:
-    """A person lets the credential buy again at once: whatever closed the whole of it is taken away."""
-    whole = [block for block in _rows(db, provider) if block.scope in {Scope.CREDENTIAL, Scope.IMAGE}]
-    for block in whole:
+    """A person lets the credential buy again at once: all that stands there is taken away, but for machines that lied."""
+    ended = [block for block in _rows(db, provider) if block.scope is not Scope.MACHINE]
+    for block in ended:
         close(db, block, f"resumed by {by}", now, by)
-    return whole
+    return ended
 
 
 def events(db: Connection, provider: str, limit: int) -> Sequence[BlockEvent]:

@@ -40,6 +40,7 @@ class _Fault(Enum):
 
     MACHINE = auto()
     PROVIDER = auto()
+    """Or its host's: it says nothing of our image."""
     NONE = auto()
 
 
@@ -151,7 +152,7 @@ def _look_for_address(world: World, lease: Lease) -> Lease | None:
         _abandon(world, lease, reason, _Fault.PROVIDER)
         return None
     if seen is not None and (wrong := not_as_ordered(lease, seen)):
-        _abandon(world, lease, wrong, _Fault.MACHINE)
+        _abandon(world, lease, wrong, _Fault.PROVIDER)
         return None
     if seen is not None and seen.state is InstanceState.UNHEALTHY and now - lease.state_since > _UNHEALTHY_LIMIT:
         _abandon(world, lease, f"the machine is {seen.raw_state} since it was bought", _Fault.MACHINE)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from broker.core.blocks import RULES, Block, Cause, Failure, Target, family_of
+from broker.core.blocks import RULES, Block, Cause, Failure, Target, family_of, refused_credential
 from broker.core.errors import (
     CredentialsRefused,
     InstanceNotFound,
@@ -98,10 +98,7 @@ def good_boot(world: World, db: Connection, lease: Lease, now: datetime) -> None
 
 def credential_refused(db: Connection, provider: str, exc: CredentialsRefused, now: datetime) -> None:
     """The provider refuses the credential at a call that buys nothing: nothing is bought until it takes it again."""
-    failure = Failure(
-        cause=Cause.REFUSED, provider=provider, subject="", reason="the provider refuses the credential", error=str(exc)
-    )
-    _write(db, failure, now)
+    _write(db, refused_credential(provider, str(exc)), now)
 
 
 def credential_taken(db: Connection, provider: str, now: datetime) -> bool:

@@ -135,15 +135,6 @@ class Sweep:
                 return
             leases.note(db, lease, f"orphan {instance.id} found at the provider and ended", now, was=lease.state)
 
-    def _say_once(self, lease: Lease, what: str) -> None:
-        with reading(self._world.engine) as db:
-            said = any(event.reason == what for event in leases.events(db, lease.id))
-        if not said:
-            log.warning("lease_id=%s node=%s %s", lease.id, lease.node, what)
-            with self._world.engine.begin() as db:
-                current = leases.get(db, lease.id)
-                leases.note(db, current, what, self._world.clock(), was=current.state)
-
     def _confirm(self, provider: Provider, known: Mapping[str, Instance]) -> None:
         """Orphans that we ended are gone when the provider says so."""
         with reading(self._world.engine) as db:
@@ -156,6 +147,15 @@ class Sweep:
             except InstanceNotFound:
                 with self._world.engine.begin() as db:
                     residue.gone(db, provider.name, INSTANCE, [instance_id], self._world.clock())
+
+    def _say_once(self, lease: Lease, what: str) -> None:
+        with reading(self._world.engine) as db:
+            said = any(event.reason == what for event in leases.events(db, lease.id))
+        if not said:
+            log.warning("lease_id=%s node=%s %s", lease.id, lease.node, what)
+            with self._world.engine.begin() as db:
+                current = leases.get(db, lease.id)
+                leases.note(db, current, what, self._world.clock(), was=current.state)
 
     def _vanished(self, provider: Provider, lease: Lease, seen: bool) -> None:
         now = self._world.clock()

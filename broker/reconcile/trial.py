@@ -27,7 +27,7 @@ from broker.provisioning.steps import facts_step
 from broker.reconcile import launch, refusals
 from broker.reconcile.driver import Task
 from broker.reconcile.nodes import open_node
-from broker.reconcile.watch import taken_away
+from broker.reconcile.watch import not_as_ordered, taken_away
 from broker.reconcile.world import World
 
 log = logging.getLogger("broker.trial")
@@ -192,6 +192,8 @@ class Trials:
                 return
         if seen is not None and (taken_away(seen) or seen.state is InstanceState.UNHEALTHY):
             self._over(lease, f"not accepted: the machine is {seen.raw_state}")
+        elif seen is not None and (wrong := not_as_ordered(lease, seen)):
+            self._over(lease, f"not accepted: {wrong}")
         elif seen is not None and seen.address is not None:
             with world.engine.begin() as db:
                 leases.amend(

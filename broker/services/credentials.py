@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine
 
 from broker.catalog.accelerators import canonical, names
 from broker.config.settings import ProviderSettings
-from broker.core.blocks import Block, Cause, told
+from broker.core.blocks import Block, Cause, refused_credential, told
 from broker.core.demand import Limits, Request, Shape, Wishes
-from broker.core.errors import BrokerError, NotFound, Refused
+from broker.core.errors import BrokerError, CredentialsRefused, NotFound, Refused
 from broker.core.leases import Lease, lease_of_label
 from broker.core.offers import Offer
 from broker.db import blocks, boots, leases, looks, offers, residue
@@ -95,6 +95,7 @@ class Tried:
     seconds: float
     found: str | None
     error: str | None
+    is_refusal: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,21 @@ class Credentials:
             return said + (f"; left out: {left}" if left else "")
 
         calls = (_tried("instances", instances), _tried("offers", sold))
+        self._keep(name, calls)
         return TestView(name=name, calls=calls, clock_offset_s=self._clocks.offset_s(name))
+
+    def _keep(self, name: str, calls: Sequence[Tried]) -> None:
+        """A look like the hourly one: it suspends the credential, or ends that."""
+        now, asked = self._clock(), calls[0]
+        refused = next((call.error for call in calls if call.is_refusal), None)
+        with self._engine.begin() as db:
+            looks.record(db, Look(provider=name, at=now, error=asked.error, seconds=asked.seconds))
+            if refused is not None:
+                blocks.fail(db, refused_credential(name, refused), now)
+                log.error("provider=%s refuses our credential: %s", name, refused)
+            elif all(call.error is None for call in calls) and blocks.answered(db, name, now):
+                log.info("provider=%s takes our credential again", name)
+        self._nudge()
 
     def quote(self, name: str, max_price: Decimal, gpu: str | None) -> tuple[Offer, Shape]:
         """What a test purchase would buy: the cheapest offer to be had that fits one of our shapes, and that shape.
@@ -249,7 +264,7 @@ class Credentials:
         return self._line(name)
 
     def resume(self, name: str, actor: str) -> CredentialLine:
-        """Buy with it again now: a pause, a refusal, a silence and protected mode are over. NotFound."""
+        """Buy with it again now: all that is left alone there is tried again, but for machines that lied. NotFound."""
         self._known(name)
         with self._engine.begin() as db:
             closed = blocks.resume(db, name, actor, self._clock())
@@ -327,9 +342,16 @@ def _standing(worst: Block | None) -> Standing:
 
 def _tried(call: str, ask: Callable[[], str]) -> Tried:
     began = time.monotonic()
-    found = error = None
+    found: str | None = None
+    error: BrokerError | None = None
     try:
         found = ask()
     except BrokerError as exc:
-        error = str(exc)
-    return Tried(call=call, seconds=time.monotonic() - began, found=found, error=error)
+        error = exc
+    return Tried(
+        call=call,
+        seconds=time.monotonic() - began,
+        found=found,
+        error=None if error is None else str(error),
+        is_refusal=isinstance(error, CredentialsRefused),
+    )

@@ -159,11 +159,14 @@ class Operations:
             asked = {lease.id: lease for lease in leases.of_job(db, job_id)}
             ran = {lease.id: lease for lease in leases.by_ids(db, jobs.leases_of(db, job_id))}
             views = self._views(db, (asked | ran).values())
+            left_alone = blocks.view(db, self._clock(), self._image).in_words()
         try:
             wishes = parse_wishes(job.comment)
         except BrokerError:
             wishes = Wishes()
-        return explain_job(job, sorted(views, key=lambda view: view.lease.created_at), wishes, self._clock())
+        return explain_job(
+            job, sorted(views, key=lambda view: view.lease.created_at), wishes, self._clock(), left_alone
+        )
 
     def _why_node(self, node: str) -> Why:
         if node not in self._addresses:

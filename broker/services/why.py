@@ -18,14 +18,16 @@ _AWAITED = {
 }
 
 
-def explain_job(job: Job, views: Sequence[LeaseView], wishes: Wishes, now: datetime) -> Why:
-    """The story of one job from Slurm's word on it and the leases behind its nodes."""
+def explain_job(
+    job: Job, views: Sequence[LeaseView], wishes: Wishes, now: datetime, left_alone: Sequence[str] = ()
+) -> Why:
+    """The story of one job from Slurm's word on it and the leases behind its nodes. `left_alone`: what is not bought now."""
     story = [*_story(views), *_of_slurm(job)]
     story.sort(key=lambda line: (line.at is None, line.at or now))
     return Why(
         target=str(job.id),
         headline=_job_headline(job, views, now),
-        story=tuple(story + _unused_wishes(wishes)),
+        story=tuple(story + _unused_wishes(wishes) + _left_alone(job, left_alone)),
         awaited=_awaited(views) if job.started_at is None or job.state == "CONFIGURING" else None,
         owner=job.user,
         leases=tuple(views),
@@ -124,6 +126,13 @@ def _unused_wishes(wishes: Wishes) -> list[WhyLine]:
     return [
         WhyLine(at=None, text=f"wishes kept but not yet used by this version: {named}; the cheapest offer is bought")
     ]
+
+
+def _left_alone(job: Job, words: Sequence[str]) -> list[WhyLine]:
+    """Only while the job waits: then it may be why."""
+    if job.state not in {"PENDING", "CONFIGURING"}:
+        return []
+    return [WhyLine(at=None, text=f"not bought now: {each}") for each in words]
 
 
 def _awaited(views: Sequence[LeaseView]) -> str | None:

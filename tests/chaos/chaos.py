@@ -127,7 +127,7 @@ def _play(world: World, story: Story, seed: int, write: Callable[[str], object])
 
 
 def _in_peace(world: World) -> bool:
-    world.slurm.hurry()
+    world.operator_hurries()
     return world.is_quiet()
 
 

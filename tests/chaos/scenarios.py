@@ -88,7 +88,7 @@ def _capacity_after_an_hour(world: World) -> None:
     if world.cloud.faults and world.pace.seconds() - world.slurm.job_table[1].submitted > 3700:
         world.cloud.faults = []
     if not world.cloud.faults:
-        world.slurm.hurry()  # after six rounds the job is held until somebody releases it
+        world.operator_hurries()  # after six rounds the job is held until somebody releases it
 
 
 def _test_purchase(world: World) -> None:

@@ -89,6 +89,7 @@ class World:
         self.log = folder / "daemon.log"
         self.log.touch()
         self.ledger = create_engine(f"sqlite:///file:{folder / 'state' / 'broker.db'}?mode=ro&uri=true")
+        self._resumed: set[str] = set()
         self.pid: int | None = None
         self.started_at = 0.0
         self.deaths: list[float] = []
@@ -151,6 +152,15 @@ class World:
             if quote.status_code == 200:
                 body = {"offer_id": quote.json()["offer"]["id"], "max_price": price}
                 http.post(f"{where}/trial", json=body)
+
+    def operator_hurries(self) -> None:
+        """When the trouble is over: held and delayed jobs may start, and nothing is left alone for what failed before."""
+        self.slurm.hurry()
+        transport = httpx.HTTPTransport(uds=str(self.folder / "run" / "api.sock"))
+        with contextlib.suppress(httpx.HTTPError), httpx.Client(transport=transport, timeout=2.0) as http:
+            for name in sorted({*CREDENTIALS} - self._resumed):
+                if http.post(f"http://broker/api/v1/providers/{name}/resume").status_code == 200:
+                    self._resumed.add(name)
 
     def effects(self) -> list[Effect]:
         return read_journal(self.journal)

@@ -106,7 +106,7 @@ def pause(
 def resume(
     *, name: str, who: Operator, operations: Operations, answers: KeptAnswers, key: IdempotencyKey = None
 ) -> ProvidersDocument:
-    """Buy with it again: a pause, a refusal, a silence and protected mode are over."""
+    """Buy with it again at once: all that is left alone there is tried again, but for machines that lied."""
     return answers.once(
         who.uid, key, ("resume", name), lambda: providers_document([operations.credentials.resume(name, who.user)])
     )

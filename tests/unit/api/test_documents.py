@@ -154,11 +154,6 @@ def test_the_api_describes_itself(api):
         "/api/v1/nodes/{name}/access",
         "/api/v1/webhooks/{provider}",
         "/api/v1/providers",
-        "/api/v1/providers/{name}",
-        "/api/v1/providers/{name}/pause",
-        "/api/v1/providers/{name}/quote",
-        "/api/v1/providers/{name}/resume",
-        "/api/v1/providers/{name}/test",
-        "/api/v1/providers/{name}/trial",
+        *(f"/api/v1/providers/{{name}}{deed}" for deed in ("", "/test", "/quote", "/trial", "/pause", "/resume")),
         "/metrics",
     }

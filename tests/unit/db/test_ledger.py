@@ -1,17 +1,19 @@
 import sqlite3
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from factories import NOON, a_lease
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
+from broker.core.blocks import Cause
 from broker.core.errors import IllegalMove, LedgerUnavailable, NotFound, StaleLease
 from broker.core.leases import MOVES, LeaseState
-from broker.db import leases, purchasing
-from broker.db.engine import migrate, reading
+from broker.db import blocks, leases, purchasing
+from broker.db.engine import connect, migrate, reading
 from broker.db.schema import metadata
 
 
@@ -126,3 +128,21 @@ def test_a_ledger_that_was_moved_away_is_not_written_to(engine, tmp_path, deed):
     (tmp_path / "away.db").rename(path)
     with engine.begin() as db:
         purchasing.set_paused(db, "back", "root")
+
+
+def test_of_the_old_suspensions_a_refused_credential_is_kept(tmp_path):
+    engine = connect(f"sqlite:///{tmp_path / 'old.db'}")
+    migrate(engine, "0003")
+    until = NOON + timedelta(minutes=10)
+    with engine.begin() as db:
+        for provider, reason in (("lambda-a", "credential refused: HTTP 401"), ("lambda-b", "quota is full: 5 of 5")):
+            db.execute(
+                text("INSERT INTO credentials (provider, suspended_until, reason) VALUES (:p, :u, :r)"),
+                {"p": provider, "u": until.replace(tzinfo=None), "r": reason},
+            )
+    migrate(engine)
+    with reading(engine) as db:
+        (block,) = blocks.current(db)
+    assert (block.provider, block.cause, block.until) == ("lambda-a", Cause.REFUSED, until)
+    assert block.is_open(until + timedelta(days=1))
+    engine.dispose()
