@@ -18,11 +18,12 @@ from broker.core.errors import (
     OutcomeUnknown,
     ProviderError,
     ProviderUnavailable,
+    QuotaExceeded,
     RateLimited,
 )
 from broker.core.offers import CapacityType, Instance, InstanceSpec, InstanceState, Reading
 from broker.providers.http import Pace
-from broker.providers.vast_http import Endpoint, Refusal, VastWire, contract_of
+from broker.providers.vast_http import LONGEST_PAUSE_SECONDS, Endpoint, Refusal, VastWire, contract_of
 from broker.providers.vast_instances import COLUMNS, read_instance, read_notices
 from broker.providers.vast_offers import (
     MARKETS,
@@ -168,11 +169,16 @@ class VastProvider:
 
     def create_wait_seconds(self, queued: int = 0) -> float:
         # Each create looks its ask up, so the search's limit is its limit, too.
-        waits = [self._wire.wait_seconds(endpoint, queued) for endpoint in (Endpoint.CREATE, Endpoint.SEARCH)]
-        return max(waits)
+        create, search = (self._wire.wait_seconds(each, queued) for each in (Endpoint.CREATE, Endpoint.SEARCH))
+        return create if self._is_closed() else max(create, search)
 
     def reserve_create(self) -> bool:
-        return self._wire.wait_seconds(Endpoint.SEARCH) == 0 and self._wire.try_take(Endpoint.CREATE)
+        # Where the day's searches are used up nobody waits for the next: the create is tried, and says so.
+        ready = self._wire.wait_seconds(Endpoint.SEARCH) == 0 or self._is_closed()
+        return ready and self._wire.try_take(Endpoint.CREATE)
+
+    def _is_closed(self) -> bool:
+        return self._wire.wait_seconds(Endpoint.SEARCH) > LONGEST_PAUSE_SECONDS
 
     def _search(self, market: CapacityType, more: Mapping[str, Any]) -> list[object]:
         query: dict[str, Any] = {
@@ -199,7 +205,12 @@ class VastProvider:
             raise ProviderError(f"{self.name}: {spec.instance_type} is no machine of Vast's with a number of GPUs")
         if len(spec.user_data.encode()) > _ONSTART_BYTES:
             raise ProviderError(f"{self.name}: Vast takes {_ONSTART_BYTES} bytes of user data at most")
-        rows = self._search(spec.capacity_type, {"machine_id": {"eq": int(machine)}, "num_gpus": {"eq": int(gpus)}})
+        try:
+            rows = self._search(spec.capacity_type, {"machine_id": {"eq": int(machine)}, "num_gpus": {"eq": int(gpus)}})
+        except RateLimited as exc:
+            if exc.retry_after > LONGEST_PAUSE_SECONDS:
+                raise QuotaExceeded(f"{self.name}: the day's searches are used up: {exc}") from exc
+            raise
         size, found = disk_gb(spec.disk_gib), []
         for row in rows:
             with contextlib.suppress(Unusable):

@@ -46,7 +46,8 @@ _SECONDS: Mapping[Endpoint, float] = {
 """The thresholds of Vast's OpenAPI (`x-rate-limit`)."""
 _PENALTY_SECONDS = 12.0
 """What a create too many costs; of the others none is known, and one threshold more is waited."""
-_LONGEST_PAUSE_SECONDS = 300.0
+LONGEST_PAUSE_SECONDS = 300.0
+"""Only the end of the day's searches lasts longer."""
 _ERRORS: Mapping[str, type[ProviderError]] = {
     "no_such_ask": NoCapacity,
     "auth_error": CredentialsRefused,
@@ -173,7 +174,7 @@ def _told_pause(response: httpx.Response) -> float:
     told = re.search(r"threshold=(\d+(?:\.\d+)?)", response.text[:1000])
     for text in (response.headers.get("Retry-After", ""), told[1] if told else ""):
         if re.fullmatch(r"\d{1,6}(\.\d+)?", text):
-            return min(_LONGEST_PAUSE_SECONDS, float(text))
+            return min(LONGEST_PAUSE_SECONDS, float(text))
     return 0.0
 
 

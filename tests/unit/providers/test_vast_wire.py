@@ -14,8 +14,18 @@ from broker.core.errors import (
     QuotaExceeded,
     RateLimited,
 )
+from broker.core.offers import InstanceSpec
 from broker.providers.http import Pace
+from broker.providers.vast import VastProvider
 from broker.providers.vast_http import Endpoint, VastWire
+
+SPEC = InstanceSpec(
+    label="broker-test-l0123456789-e1",
+    instance_type="22990x1",
+    zone="us",
+    user_data="",
+    ssh_public_key="ssh-ed25519 AAAA broker",
+)
 
 
 class Time:
@@ -110,6 +120,25 @@ def test_when_the_days_searches_are_used_up_only_the_search_waits_till_they_are_
         speaking.call(Endpoint.SEARCH, "POST", "/v0/bundles/")
     assert caught.value.retry_after == seconds
     assert speaking.wait_seconds(Endpoint.DESTROY) == 0
+
+
+def test_a_day_without_searches_is_a_quota_to_who_would_buy():
+    time = Time()
+
+    def answer(request):
+        if "bundles" in request.url.path:
+            return httpx.Response(429, json={"error": "search_quota_exceeded"})
+        return httpx.Response(200, json=[{"public_key": SPEC.ssh_public_key}])
+
+    http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://vast.test")
+    provider = VastProvider("v", http, lambda: NOON, image="r.example/vastai/kvm:1", sleep=time.sleep, ticks=time)
+    for _ in range(2):
+        assert provider.create_wait_seconds() == 0
+        assert provider.reserve_create()
+        with pytest.raises(QuotaExceeded, match="searches"):
+            provider.create(SPEC)
+        time.now += 5
+    assert provider.create_wait_seconds() == 0
 
 
 @pytest.mark.parametrize(

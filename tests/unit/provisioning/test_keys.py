@@ -24,7 +24,7 @@ def test_user_data_is_a_script_that_carries_the_key():
     assert script.startswith("#!/bin/sh\n")
     assert private.strip() in script
     assert subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False).stderr == ""
-    assert len(script) < 16 * 1024, "the smallest limit of a provider we know"
+    assert len(script) <= 4096, "the smallest limit of a provider we know"
 
 
 def test_the_daemons_key_is_made_once_and_is_for_its_eyes_only(tmp_path):
