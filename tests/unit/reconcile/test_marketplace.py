@@ -84,6 +84,7 @@ def test_a_stopped_machine_that_nobody_holds_is_an_orphan(rig):
     sweep.instances(provider)
     rig.clock.pass_seconds(61)
     sweep.instances(provider)
+    rig.step(release)
     assert provider.instances() == []
 
 

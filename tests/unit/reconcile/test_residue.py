@@ -12,6 +12,7 @@ from broker.core.offers import InstanceSpec, InstanceState
 from broker.core.residue import Residue
 from broker.db import leases, residue
 from broker.db.engine import reading
+from broker.reconcile import release
 from broker.reconcile.residue import Residues, is_left
 from broker.reconcile.sweep import Sweep
 
@@ -76,8 +77,9 @@ def test_a_stopped_machine_of_a_released_lease_goes_on_costing_and_is_ended(ledg
     instance = provider.create(a_spec(OURS))
     provider.set_state(instance.id, InstanceState.STOPPED)
     sweep = Sweep(ledger.world, GRACE)
-    for _ in range(3):
+    for _ in range(4):
         sweep.instances(provider)
+        ledger.step(release)
         ledger.clock.pass_seconds(GRACE.total_seconds())
     assert provider.instances() == []
     ((left, removed_at),) = [(each.left, each.removed_at) for each in found(ledger)]
@@ -133,6 +135,7 @@ def test_whatever_lies_at_the_provider_only_our_own_leavings_are_touched(ledger,
     for _ in range(3):
         look(ledger, residues, 1)
         sweep.instances(provider)
+        ledger.step(release)
     left = {each.id for each in provider.instances()} | set(provider.left)
     for thing, label in (machines | disks).items():
         # Said in another way than the code does it: a label is ours when we could have written it ourselves.
