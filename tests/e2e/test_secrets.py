@@ -98,8 +98,11 @@ def said(done: subprocess.CompletedProcess[str]) -> bytes:
         lambda secret: secret.hex().encode(),
         lambda secret: repr(secret).encode(),
     ],
+    ids=["plain", "base64", "base64 off by four", "base64 in the middle", "hex", "repr"],
 )
-@pytest.mark.parametrize("secret", [b"p4ssw0rd-" + random.token_urlsafe(32).encode(), os.urandom(128)])
+@pytest.mark.parametrize(
+    "secret", [b"p4ssw0rd-" + random.token_urlsafe(32).encode(), os.urandom(128)], ids=["text", "bytes"]
+)
 def test_the_scan_finds_a_secret_however_it_is_written(secret, hide):
     assert scan.in_text({"key": scan.spellings(secret)}, b"2026 level=INFO said " + hide(secret) + b" at noon") == [
         "key"
