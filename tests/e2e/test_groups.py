@@ -84,6 +84,8 @@ def test_when_everything_is_sold_out_a_batch_job_waits_and_srun_is_told_and_ende
     assert done.returncode != 0
     assert "broker: nothing to buy for h100" in done.stderr, done.stderr
     story.sandbox.faults([])
+    for name in ("lambda-a", "lambda-b", "vast-a"):  # as an operator who knows that the sell-out is over
+        assert story.broker("provider", "resume", name).returncode == 0
     story.wait(lambda: any(is_for_anybody(row) for row in offers(story)), 60)
     story.sandbox.run("root", ["scontrol", "update", f"jobid={batch}", "StartTime=now"])
     assert story.ends(batch, 120) == "COMPLETED"

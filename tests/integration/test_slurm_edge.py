@@ -82,7 +82,7 @@ def test_the_job_waits_with_its_nodes_up_until_the_word_and_then_starts_at_once(
     for node in ("h100-1", "h100-2"):
         site.boot(node)
     up = lambda: sum(node.is_up for node in site.client("nodes") if node.name in {"h100-1", "h100-2"}) == 2  # noqa: E731
-    wait_for(up, "both nodes up", site.log)
+    wait_for(up, "both nodes up", site.log, 60)
     # Nodes without their GPUs would be drained: configless slurmd got broker.conf and gres.conf.
     assert not any("DRAIN" in node.flags for node in site.client("nodes"))
     assert site.state(job) == "CONFIGURING"
