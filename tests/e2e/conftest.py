@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from e2e import secrets_scan as scan
 
 from broker.sandbox.rig import Sandbox
 
@@ -94,6 +95,8 @@ def sandbox(tmp_path_factory):
         sandbox.up(boot_seconds=1.0, limits="off", suspend_time_s=8)
         yield sandbox
         Story(sandbox).all_given_back()
+        seen = scan.in_places(scan.of_site(sandbox.layout), scan.kept_by(sandbox.layout))
+        assert seen == [], "a secret stands in what the stories left behind"
     finally:
         sandbox.down()
         if not os.environ.get("KEEP"):  # KEEP=1: the logs stay for whoever looks for a failure's cause

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from broker.sandbox.layout import Layout
+
 _BLOCK = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s(.+?)-----END", re.DOTALL)
 _SHORTEST = 16
 """Shorter texts are found by chance."""
@@ -94,3 +96,17 @@ class Arguments:
                     self.seen[pid] = self.seen.get(pid, b"") + Path(f"/proc/{pid}/cmdline").read_bytes()
             twice, before = (now & before) | (twice & now), now
             self._over.wait(0.05)
+
+
+def of_site(where: Layout) -> dict[str, frozenset[bytes]]:
+    """Every secret that lies on the sandbox's login host, in its spellings."""
+    known = dict(of_folder(where.directory / "etc-broker", ["*.key"]))
+    known |= of_folder(where.etc_slurm, [".munge.key"])
+    known |= of_folder(where.directory, ["id_ed25519", "*host*key", "*.key"])
+    return {name: forms for name, forms in known.items() if forms and not name.endswith(".pub")}
+
+
+def kept_by(where: Layout) -> dict[str, bytes]:
+    """What the sandbox's programs wrote down: all logs, those of its machines, the ledger."""
+    places = dict(files_below(where.log, where.state / "leases"))
+    return places | {path.name: path.read_bytes() for path in where.state.iterdir() if path.is_file()}

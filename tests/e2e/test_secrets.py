@@ -63,22 +63,17 @@ def test_the_whole_story_of_a_site_shows_no_secret(story):
         story.all_given_back()
 
     where = sandbox.layout
-    known = dict(scan.of_folder(where.directory / "etc-broker", ["*.key"]))
-    known |= scan.of_folder(where.etc_slurm, [".munge.key"])
-    known |= scan.of_folder(where.directory, ["id_ed25519", "*host*key", "*.key"])
+    known = scan.of_site(where)
     for line in on_node.stdout.splitlines():
         name, content = line.split()
         secret = base64.b64decode(content)
         known[f"{node}:{name}"] = scan.private_lines(secret) if b"PRIVATE KEY" in secret else scan.spellings(secret)
-    public = {name for name in known if name.endswith(".pub") or not known[name]}
-    known = {name: forms for name, forms in known.items() if name not in public}
     assert {"lambda-a.key", "lambda-b.key", ".munge.key"} <= known.keys()
     for name in ("/wg.key", "/home_ed25519_key", "ssh/id_ed25519", "/ssh_host_ed25519_key"):
         assert any(each.endswith(name) for each in known), known.keys()
 
     places = dict(answers) | {f"process {pid}": words for pid, words in arguments.seen.items()}
-    places |= dict(scan.files_below(where.log, where.state / "leases"))
-    places |= {path.name: path.read_bytes() for path in where.state.iterdir() if path.is_file()}
+    places |= scan.kept_by(where)
     assert {"log/broker.log", "broker.db", "living.json"} <= places.keys()
     assert len(arguments.seen) > 50
     assert scan.in_places(known, places) == []
