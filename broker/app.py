@@ -313,7 +313,7 @@ def _activities(
 ) -> list[Activity]:
     """The intervals are what a lost nudge costs; each nudge after a change makes them look at once."""
     refresh = Refresh(world)
-    sweep = Sweep(world, grace=timedelta(seconds=60))
+    sweep = Sweep(world, grace=timedelta(seconds=60), wished=intents.wished)
     residues = Residues(world, grace=timedelta(minutes=10))
     watch = Watch(world, lost_after)
     unattended = Unattended(world)

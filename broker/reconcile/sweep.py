@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -32,9 +32,11 @@ _POWERED_DOWN = frozenset({"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN"})
 class Sweep:
     """Remembers, between passes, what looked wrong and since when: one odd listing proves nothing."""
 
-    def __init__(self, world: World, grace: timedelta) -> None:
+    def __init__(self, world: World, grace: timedelta, wished: Callable[[], Set[str]] = frozenset) -> None:
+        """`wished`: nodes that Slurm has asked for and that nobody has looked at yet."""
         self._world = world
         self._grace = grace
+        self._wished = wished
         self._orphans: dict[tuple[str, str], datetime] = {}
         self._missing: Counter[str] = Counter()
         self._last_seen: dict[str, datetime] = {}
@@ -82,6 +84,9 @@ class Sweep:
         down = {node.name for node in nodes if node.flags & _POWERED_DOWN and node.state != "DOWN"}
         forgotten = {name for name in down if name in held and held[name].state is LeaseState.READY}
         unbacked = {node.name for node in nodes if node.name not in down and node.name not in held}
+        if unbacked:
+            # Behind with its calls, the daemon would power down what Slurm has just woken, and again when it wakes it anew.
+            unbacked -= self._wished()
         for name in self._stood(self._forgotten, forgotten, now):
             with self._world.engine.begin() as db:
                 purchases.give_up(db, held[name], "Slurm holds the node for powered down", now)
@@ -90,6 +95,8 @@ class Sweep:
             log.warning("nodes=%s have no machine: powered down", ",".join(sorted(stood)))
             self._world.happened(Happening.NODE_UNBACKED, None, len(stood))
             self._world.slurm.power_down_force(stood, "broker: no machine stands behind the node")
+            for name in stood:
+                del self._unbacked[name]  # Slurm may wake it anew at once: that has its own grace
 
     def _stood(self, since: dict[str, datetime], names: set[str], now: datetime) -> set[str]:
         """Those of `names` that were among them for the whole grace; `since` remembers."""

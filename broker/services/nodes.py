@@ -1,5 +1,6 @@
 """What Slurm asks of us: wake nodes, let nodes go. It comes as intent files that the shim left."""
 
+import contextlib
 import json
 import logging
 import time
@@ -58,6 +59,14 @@ class Intents:
         self._resume_timeout = resume_timeout
         self._clock = clock
         self._taken = taken
+
+    def wished(self) -> set[str]:
+        """Nodes that calls of ResumeProgram which are not carried out yet have asked for."""
+        wished: set[str] = set()
+        for path in self._folder.glob("[!.]*-resume.json"):
+            with contextlib.suppress(OSError, UnicodeDecodeError, BrokerError):
+                wished.update(parse_intent(path.name, path.read_text()).nodes)
+        return wished
 
     def take(self) -> int:
         """Carry out every intent that can be, oldest first; how many were. One that must wait blocks its nodes only."""

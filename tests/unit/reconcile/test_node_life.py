@@ -332,6 +332,25 @@ def test_a_node_that_slurm_gave_up_and_nothing_stands_behind_is_made_free_again(
     assert sorted(rig.slurm.power_downs[0][0]) == ["h100-1", "h100-2"]
 
 
+def test_a_node_whose_wake_up_call_nobody_has_read_yet_is_not_powered_down(rig):
+    """A daemon that was behind powered down what Slurm had just woken, every 15 s anew (found by chaos)."""
+    unread = {"h100-1"}
+    for node in ("h100-1", "h100-2"):
+        rig.slurm.set_node(node, "ALLOCATED", "CLOUD", "POWERING_UP")
+    for node in ("h100-3", "h100-4"):
+        rig.slurm.set_node(node, "IDLE", "CLOUD", "POWERED_DOWN")
+    sweep = Sweep(rig.world, timedelta(seconds=60), lambda: unread)
+    for seconds in (0, 61, 15):
+        rig.clock.pass_seconds(seconds)
+        sweep.nodes()
+    assert [list(names) for names, _ in rig.slurm.power_downs] == [["h100-2"]], "the next waking has its own grace"
+    unread.clear()
+    for seconds in (0, 61):
+        rig.clock.pass_seconds(seconds)
+        sweep.nodes()
+    assert "h100-1" in rig.slurm.power_downs[-1][0]
+
+
 def test_one_users_clean_up_in_trouble_keeps_no_other_home_open(rig):
     lease = ready(rig)
     with rig.world.engine.begin() as db:

@@ -202,3 +202,11 @@ def test_calls_that_cannot_be_read_are_told_until_somebody_has_looked(folder, in
     for path in (folder / "bad").iterdir():
         path.unlink()
     intents.trouble()
+
+
+def test_nodes_whose_call_nobody_has_read_yet_are_told(folder, intents):
+    leave(folder, "resume", "h100-[1-2]")
+    leave(folder, "suspend", "h100-3")
+    assert intents.wished() == {"h100-1", "h100-2"}
+    intents.take()
+    assert intents.wished() == set()
