@@ -5,15 +5,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from broker.core.errors import SignalUnavailable, SignalUnreadable
-from broker.core.readings import AverageIntensity, Boundary, Quality, Scope, Series, in_order
+from broker.core.readings import AverageIntensity, Scope, Series
 from broker.signals.bodies import json_of, number, reading
 from broker.signals.cache import Body
-from broker.signals.factors import Factors, for_zone
+from broker.signals.factors import for_zone
 from broker.signals.fetch import Ask, Fetch, Fetched
 from broker.signals.forecast import Observation, observations
-from broker.signals.mix import Fuel, Mix, intensity
+from broker.signals.mix import Fuel, Mix
 from broker.signals.mix_file import COLUMNS
 from broker.signals.plausible import plausible
+from broker.signals.production import series_of
 
 NAME = "eia930"
 _BASE = "https://api.eia.gov/v2/electricity/rto"
@@ -71,7 +72,9 @@ class Eia930:
         """The last ten days that are reported. What the zone makes, without imports."""
         mixes = self.mixes(zone, now)
         with reading(self.name):
-            series = series_of(mixes.value, zone, for_zone(zone, self._scope), mixes.fetched_at)
+            series = series_of(
+                mixes.value, zone=zone, source=NAME, factors=for_zone(zone, self._scope), fetched_at=mixes.fetched_at
+            )
         return Fetched(series, mixes.fetched_at, mixes.trouble)
 
     def observations(self, zone: str, now: datetime) -> Fetched[list[Observation]]:
@@ -109,28 +112,6 @@ class Eia930:
                 return plausible(fuel_mixes(body.content).get(authority, []))
 
         return self._fetch(ask, parse)
-
-
-def series_of(mixes: list[Mix], zone: str, factors: Factors, fetched_at: datetime) -> Series[AverageIntensity]:
-    """Intensity of each hour. With imports unknown, what is made stands for what is used."""
-    found = [(mix, intensity(mix, factors.grams_per_kwh)) for mix in mixes]
-    return in_order(
-        [
-            AverageIntensity(
-                zone=zone,
-                start=mix.start,
-                end=mix.end,
-                value=value,
-                scope=factors.scope,
-                boundary=Boundary.PRODUCTION,
-                source=NAME,
-                fetched_at=fetched_at,
-                quality=Quality.PROVISIONAL,
-            )
-            for mix, value in found
-            if value is not None
-        ]
-    )
 
 
 def fuel_mixes(*bodies: bytes) -> dict[str, list[Mix]]:

@@ -11,12 +11,13 @@ from typing import TypeVar
 from xml.etree import ElementTree  # a document with a DTD is refused before it is parsed
 
 from broker.core.errors import SignalUnavailable, SignalUnreadable
-from broker.core.readings import AverageIntensity, Boundary, EnergyPrice, Quality, Scope, Series, in_order
+from broker.core.readings import AverageIntensity, EnergyPrice, Quality, Scope, Series, in_order
 from broker.signals.bodies import reading, text_of
 from broker.signals.cache import Body
-from broker.signals.factors import Factors, for_zone
+from broker.signals.factors import for_zone
 from broker.signals.fetch import Ask, Fetch, Fetched
-from broker.signals.mix import Fuel, Mix, intensity
+from broker.signals.mix import Fuel, Mix
+from broker.signals.production import series_of
 
 T = TypeVar("T")
 
@@ -83,7 +84,9 @@ class Entsoe:
         factors = for_zone(zone, self._scope)
 
         def parse(body: Body) -> Series[AverageIntensity]:
-            return series_of(generation(body.content), zone, factors, body.fetched_at)
+            return series_of(
+                generation(body.content), zone=zone, source=NAME, factors=factors, fetched_at=body.fetched_at
+            )
 
         return self._ask({"documentType": "A75", "processType": "A16", "in_Domain": _area(AREAS, zone)}, now, parse)
 
@@ -117,28 +120,6 @@ class _Curve:
     currency: str | None
     step: timedelta
     values: dict[datetime, Decimal]
-
-
-def series_of(mixes: list[Mix], zone: str, factors: Factors, fetched_at: datetime) -> Series[AverageIntensity]:
-    """Intensity of each step."""
-    found = [(mix, intensity(mix, factors.grams_per_kwh)) for mix in mixes]
-    return in_order(
-        [
-            AverageIntensity(
-                zone=zone,
-                start=mix.start,
-                end=mix.end,
-                value=value,
-                scope=factors.scope,
-                boundary=Boundary.PRODUCTION,
-                source=NAME,
-                fetched_at=fetched_at,
-                quality=Quality.PROVISIONAL,
-            )
-            for mix, value in found
-            if value is not None
-        ]
-    )
 
 
 def generation(body: bytes) -> list[Mix]:

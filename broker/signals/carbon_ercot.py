@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from broker.core.errors import SignalUnreadable
-from broker.core.readings import AverageIntensity, Boundary, Quality, Scope, Series, in_order
+from broker.core.readings import AverageIntensity, Scope, Series
 from broker.signals.bodies import epoch_ms, json_of, number, reading
 from broker.signals.cache import Body
-from broker.signals.factors import Factors, for_zone
+from broker.signals.factors import for_zone
 from broker.signals.fetch import Ask, Fetch, Fetched
 from broker.signals.forecast import Observation, observations
-from broker.signals.mix import Fuel, Mix, intensity
+from broker.signals.mix import Fuel, Mix
+from broker.signals.production import series_of
 
 T = TypeVar("T")
 
@@ -52,7 +53,9 @@ class ErcotDashboards:
         """Yesterday and today. What Texas makes is what it uses, but for some hundred MW over its DC ties."""
 
         def parse(body: Body) -> Series[AverageIntensity]:
-            return series_of(fuel_mix(body.content), self._factors, body.fetched_at)
+            return series_of(
+                fuel_mix(body.content), zone=ZONE, source=NAME, factors=self._factors, fetched_at=body.fetched_at
+            )
 
         return self._dashboard("fuel-mix", parse)
 
@@ -71,28 +74,6 @@ class ErcotDashboards:
                 return parse(body)
 
         return self._fetch(Ask(url=f"{_BASE}/{name}.json", fresh_for=self.refresh), checked)
-
-
-def series_of(mixes: list[Mix], factors: Factors, fetched_at: datetime) -> Series[AverageIntensity]:
-    """Intensity of what is generated and discharged."""
-    found = [(mix, intensity(mix, factors.grams_per_kwh)) for mix in mixes]
-    return in_order(
-        [
-            AverageIntensity(
-                zone=ZONE,
-                start=mix.start,
-                end=mix.end,
-                value=value,
-                scope=factors.scope,
-                boundary=Boundary.PRODUCTION,
-                source=NAME,
-                fetched_at=fetched_at,
-                quality=Quality.PROVISIONAL,
-            )
-            for mix, value in found
-            if value is not None
-        ]
-    )
 
 
 def fuel_mix(body: bytes) -> list[Mix]:

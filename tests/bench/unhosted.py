@@ -21,6 +21,8 @@ from chaos.world import write_bundle
 
 from broker.app import App, Outside, build, outside_of, utc_now
 from broker.config import load
+from broker.db import offers
+from broker.db.engine import reading
 from broker.privileged.fake import FakeAsUser, FakeNet
 from broker.provisioning.base import Step, StepResult, Upload
 from broker.provisioning.keys import new_host_key
@@ -179,12 +181,16 @@ def _daemon(folder: Path, nodes: int, url: str) -> Iterator[Unhosted]:
     app = build(settings, utc_now, outside)
     app.driver.start()
     try:
-        until(lambda: (app.driver.health().get("refresh_offers") or (None,))[0] is not None, 30)
-        time.sleep(1.0)  # the offers are read by a worker after that
+        until(lambda: _offers_seen(app), 30)
         yield Unhosted(app=app, slurm=slurm, spool=folder / "spool")
     finally:
         app.driver.stop()
         app.owner.release()
+
+
+def _offers_seen(app: App) -> bool:
+    with reading(app.engine) as db:
+        return bool(offers.current(db))
 
 
 def until(reached: Callable[[], object], seconds: float = 400) -> None:
