@@ -1,8 +1,9 @@
 """What the work needs: the shape of a node, the job behind it, and what the job wishes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,32 @@ class Shape:
     nodes: int
 
 
+class Mode(StrEnum):
+    """What a job prefers where money, carbon and time disagree."""
+
+    CHEAP = "cheap"
+    BALANCED = "balanced"
+    GREEN = "green"
+    FAST = "fast"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpointing:
+    """The job saves its state every `interval`, which takes it `cost`."""
+
+    interval: timedelta
+    cost: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataNeed:
+    """What the job reads: `gb` gigabytes that lie at `place`, or the data set that the registry knows as `name`."""
+
+    gb: float | None = None
+    place: str | None = None
+    name: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
     """A job's `--comment="broker:…"`, parsed. Absent keys are None or empty."""
@@ -29,8 +56,19 @@ class Wishes:
     zones: frozenset[str] = frozenset()
     providers: frozenset[str] = frozenset()
     spot: str | None = None
-    other: dict[str, str] = field(default_factory=dict)
-    """Keys whose deciding part is not built yet (`mode`, `premium`, …): kept, and named by `broker why`."""
+    mode: Mode | None = None
+    premium: float | None = None
+    """Share of the cheapest plan's money that may be spent on top: 0.15 is 15 %."""
+    delay: timedelta | None = None
+    deadline: datetime | None = None
+    carbon_cap_kg: float | None = None
+    budget: Decimal | None = None
+    """The most that the job may cost, in the site's currency."""
+    checkpointing: Checkpointing | None = None
+    data: tuple[DataNeed, ...] = ()
+    out_gb: float | None = None
+    signal: str | None = None
+    """`average` or `marginal`."""
 
 
 @dataclass(frozen=True, kw_only=True)

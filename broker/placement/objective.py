@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from broker.core.demand import Mode
 from broker.placement.estimate import Option, Stay, Work, carbon_kg, latest_start_h, risk, stay
 from broker.placement.outlook import Outlook, hourly, integral
 
@@ -26,13 +27,6 @@ LAMBDA_MAX = 2.0
 """USD/kg. Above it only the set of options limits the carbon: real spreads between providers flip at 0.5 to 2."""
 UNKNOWN_G_PER_KWH = 450.0
 """About the world's average: what an unknown zone counts as where no other is known either."""
-
-
-class Mode(StrEnum):
-    CHEAP = "cheap"
-    BALANCED = "balanced"
-    GREEN = "green"
-    FAST = "fast"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, Engine
 
-from broker.core.demand import Wishes
-from broker.core.errors import BrokerError, NotFound
+from broker.core.errors import NotFound
 from broker.core.leases import LIVING, Lease, LeaseState
 from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
 from broker.db import blocks, jobs, leases, purchasing, steps, usage
@@ -20,7 +19,6 @@ from broker.services.market import Market, OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
 from broker.services.why import explain_job, explain_node
 from broker.slurm.base import SlurmClient
-from broker.slurm.wishes import parse_wishes
 
 
 class Operations:
@@ -160,13 +158,7 @@ class Operations:
             ran = {lease.id: lease for lease in leases.by_ids(db, jobs.leases_of(db, job_id))}
             views = self._views(db, (asked | ran).values())
             left_alone = blocks.view(db, self._clock(), self._image).in_words()
-        try:
-            wishes = parse_wishes(job.comment)
-        except BrokerError:
-            wishes = Wishes()
-        return explain_job(
-            job, sorted(views, key=lambda view: view.lease.created_at), wishes, self._clock(), left_alone
-        )
+        return explain_job(job, sorted(views, key=lambda view: view.lease.created_at), self._clock(), left_alone)
 
     def _why_node(self, node: str) -> Why:
         if node not in self._addresses:

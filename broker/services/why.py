@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from broker.core.demand import Job, Wishes
+from broker.core.demand import Job
 from broker.core.leases import LeaseState
 from broker.core.money import amount_text
 from broker.services.views import LeaseView, Why, WhyLine
@@ -18,16 +18,14 @@ _AWAITED = {
 }
 
 
-def explain_job(
-    job: Job, views: Sequence[LeaseView], wishes: Wishes, now: datetime, left_alone: Sequence[str] = ()
-) -> Why:
+def explain_job(job: Job, views: Sequence[LeaseView], now: datetime, left_alone: Sequence[str] = ()) -> Why:
     """The story of one job from Slurm's word on it and the leases behind its nodes. `left_alone`: what is not bought now."""
     story = [*_story(views), *_of_slurm(job)]
     story.sort(key=lambda line: (line.at is None, line.at or now))
     return Why(
         target=str(job.id),
         headline=_job_headline(job, views, now),
-        story=tuple(story + _unused_wishes(wishes) + _left_alone(job, left_alone)),
+        story=tuple(story + _left_alone(job, left_alone)),
         awaited=_awaited(views) if job.started_at is None or job.state == "CONFIGURING" else None,
         owner=job.user,
         leases=tuple(views),
@@ -117,15 +115,6 @@ def _of_slurm(job: Job) -> list[WhyLine]:
     if job.ended_at and job.state not in {"PENDING", "CONFIGURING", "RUNNING"}:
         lines.append(WhyLine(at=job.ended_at, text=f"ended: {job.state.lower()}"))
     return lines
-
-
-def _unused_wishes(wishes: Wishes) -> list[WhyLine]:
-    if not wishes.other:
-        return []
-    named = ", ".join(f"{key}={value}" for key, value in sorted(wishes.other.items()))
-    return [
-        WhyLine(at=None, text=f"wishes kept but not yet used by this version: {named}; the cheapest offer is bought")
-    ]
 
 
 def _left_alone(job: Job, words: Sequence[str]) -> list[WhyLine]:

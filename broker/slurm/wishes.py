@@ -8,9 +8,10 @@ together.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
-from broker.core.demand import Wishes
+from broker.core.demand import Checkpointing, DataNeed, Mode, Wishes
 from broker.core.errors import BrokerError
 
 _LONGEST_WORD = 40
@@ -26,12 +27,47 @@ class _Rule:
 def parse_wishes(comment: str) -> Wishes:
     """The wishes in a job's comment; none when it is not for us. BrokerError: what is wrong, and what is right."""
     wishes = read_wishes(comment)
+    mode, premium, delay, deadline = (wishes.get(key) for key in ("mode", "premium", "delay", "deadline"))
+    cap, budget, ckpt, out = (wishes.get(key) for key in ("carbon-cap", "budget", "ckpt", "out"))
     return Wishes(
-        zones=frozenset(wishes.pop("zones", "").split("+")) - {""},
-        providers=frozenset(wishes.pop("providers", "").split("+")) - {""},
-        spot=wishes.pop("spot", None),
-        other=wishes,
+        zones=frozenset(wishes.get("zones", "").split("+")) - {""},
+        providers=frozenset(wishes.get("providers", "").split("+")) - {""},
+        spot=wishes.get("spot"),
+        mode=None if mode is None else Mode(mode),
+        premium=None if premium is None else float(premium.removesuffix("%")) / 100,
+        delay=None if delay is None else duration(delay),
+        deadline=None if deadline is None else moment(deadline),
+        carbon_cap_kg=None if cap is None else float(cap.removesuffix("kg")),
+        budget=None if budget is None else Decimal(budget),
+        checkpointing=None if ckpt is None else _checkpointing(ckpt),
+        data=tuple(_data(piece) for piece in wishes.get("data", "").split("+") if piece),
+        out_gb=None if out is None else float(out),
+        signal=wishes.get("signal"),
     )
+
+
+def duration(text: str) -> timedelta:
+    """`90m` or `12h`, as the rules let it through. BrokerError: longer than any job could wait."""
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[text[-1]]
+    try:
+        return timedelta(**{unit: int(text[:-1])})
+    except OverflowError:
+        raise BrokerError(f"broker: {_shown(text)} is longer than any job can wait") from None
+
+
+def moment(text: str) -> datetime:
+    """A date and time; without a zone it is the controller's own."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _checkpointing(text: str) -> Checkpointing:
+    interval, _, cost = text.partition(":")
+    return Checkpointing(interval=duration(interval), cost=duration(cost) if cost else timedelta(0))
+
+
+def _data(text: str) -> DataNeed:
+    staged = re.fullmatch(r"in:([^@]*)@(.*)", text)
+    return DataNeed(gb=float(staged[1]), place=staged[2]) if staged else DataNeed(name=text)
 
 
 def read_wishes(comment: str) -> dict[str, str]:

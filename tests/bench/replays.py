@@ -7,8 +7,9 @@ from pathlib import Path
 
 from measure import Figure
 
+from broker.core.demand import Mode
 from broker.placement.estimate import Option, Work
-from broker.placement.objective import Mode, aims, choose
+from broker.placement.objective import aims, choose
 from broker.placement.outlook import hourly
 from broker.simulate import gaia, gaia_policies, site_world
 from broker.simulate.deciders import Broker

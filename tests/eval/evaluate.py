@@ -13,7 +13,8 @@ import material
 from blocks import interval
 from plot import chart
 
-from broker.placement.objective import Aims, Mode, aims, with_wishes
+from broker.core.demand import Mode
+from broker.placement.objective import Aims, aims, with_wishes
 from broker.placement.outlook import integral
 from broker.simulate import gaia, gaia_policies
 from broker.simulate.bound import bound, value

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from broker.cli.output import facts, json_option, print_json, say
-from broker.placement.objective import Mode, aims, with_wishes
+from broker.core.demand import Mode
+from broker.placement.objective import aims, with_wishes
 from broker.simulate import gaia, gaia_policies, site_world
 from broker.simulate.deciders import Broker, CheapestNow, Decider, GreenestNow
 from broker.simulate.intensity import SCOPES, Intensity, read_intensity, read_zones

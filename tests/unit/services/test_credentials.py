@@ -9,7 +9,7 @@ from factories import NOON, a_job, a_lease, a_shape, an_offer
 
 from broker.config.settings import ProviderSettings, Secret
 from broker.core.blocks import Blocks, Cause, Failure
-from broker.core.demand import Limits, Wishes
+from broker.core.demand import Limits
 from broker.core.errors import CredentialsRefused, NotFound, ProviderUnavailable, Refused
 from broker.core.leases import LeaseState
 from broker.db import blocks, leases, looks, offers, residue
@@ -184,10 +184,10 @@ def test_why_names_what_is_left_alone_while_the_job_waits(desk):
     fail(desk, Cause.SOLD_OUT, an_offer(zone="us-west-1").id)
     with reading(desk.engine) as db:
         words = Blocks(blocks.current(db), NOON, IMAGE).in_words()
-    told = [line.text for line in explain_job(a_job(state="PENDING"), [], Wishes(), NOON, words).story]
+    told = [line.text for line in explain_job(a_job(state="PENDING"), [], NOON, words).story]
     assert told[-2:] == [
         "not bought now: 2 × sold out when it was tried (again from 12:01:00 UTC)",
         "not bought now: lambda-a refuses our credential: an operator must mend it",
     ]
-    running = explain_job(a_job(state="RUNNING", started_at=NOON), [], Wishes(), NOON, words)
+    running = explain_job(a_job(state="RUNNING", started_at=NOON), [], NOON, words)
     assert not any("not bought now" in line.text for line in running.story)

@@ -7,7 +7,8 @@ import pytest
 from unit.simulate.conftest import FOUR_ZONES, PAI_1K
 from unit.simulate.worlds import a_site, a_trace, an_offer, signals
 
-from broker.placement.objective import Mode, aims
+from broker.core.demand import Mode
+from broker.placement.objective import aims
 from broker.simulate.bound import bound, separable, sure, value
 from broker.simulate.deciders import Broker, CheapestNow
 from broker.simulate.intensity import read_zones

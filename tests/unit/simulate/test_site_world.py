@@ -7,8 +7,9 @@ import pytest
 from unit.simulate.conftest import FOUR_ZONES, PAI_1K
 from unit.simulate.worlds import a_site, a_trace, an_offer, signals, steps
 
+from broker.core.demand import Mode
 from broker.core.offers import CapacityType
-from broker.placement.objective import Mode, aims, with_wishes
+from broker.placement.objective import aims, with_wishes
 from broker.simulate.bound import sure
 from broker.simulate.deciders import Broker, CheapestNow, GreenestNow, starts
 from broker.simulate.intensity import read_zones

@@ -2,13 +2,15 @@
 
 import subprocess
 import tomllib
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.core.demand import Wishes
+from broker.core.demand import Checkpointing, DataNeed, Mode, Wishes
 from broker.core.errors import BrokerError
 from broker.slurm.wishes import parse_wishes, read_wishes
 
@@ -84,10 +86,31 @@ def test_any_comment_is_read_alike_by_both(comments):
     assert in_lua(comments) == [in_python(comment) for comment in comments]
 
 
-def test_wishes_that_are_acted_on_have_fields_and_the_others_are_kept():
-    assert parse_wishes("broker:zones=a+b,providers=p,spot=only,mode=fast") == Wishes(
-        zones=frozenset({"a", "b"}), providers=frozenset({"p"}), spot="only", other={"mode": "fast"}
+def test_each_wish_becomes_a_field_of_its_own_sort():
+    comment = (
+        "broker:zones=a+b,providers=p,spot=only,mode=green,premium=15%,delay=12h,deadline=2027-03-01T18:00+01:00,"
+        "carbon-cap=2.5kg,budget=12.50,ckpt=30m:20s,data=in:120@us-east-1+imagenet,out=50,signal=marginal"
     )
+    assert parse_wishes(comment) == Wishes(
+        zones=frozenset({"a", "b"}),
+        providers=frozenset({"p"}),
+        spot="only",
+        mode=Mode.GREEN,
+        premium=0.15,
+        delay=timedelta(hours=12),
+        deadline=datetime(2027, 3, 1, 17, tzinfo=UTC),
+        carbon_cap_kg=2.5,
+        budget=Decimal("12.50"),
+        checkpointing=Checkpointing(interval=timedelta(minutes=30), cost=timedelta(seconds=20)),
+        data=(DataNeed(gb=120.0, place="us-east-1"), DataNeed(name="imagenet")),
+        out_gb=50.0,
+        signal="marginal",
+    )
+
+
+def test_a_delay_that_no_calendar_holds_is_refused_in_words():
+    with pytest.raises(BrokerError, match="longer than any job can wait"):
+        parse_wishes("broker:delay=999999999999d")
 
 
 def test_a_comment_that_is_not_for_us_wishes_nothing():
