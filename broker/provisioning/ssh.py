@@ -27,6 +27,9 @@ _CONNECT_S = 10.0
 _GRACE_S = 10.0
 """The machine ends a step at its limit; when not even that is heard this much later, the connection is dead."""
 _KEEPALIVE_S = 15
+_CUT_S = 45
+"""What is sent and not acknowledged so long ends the connection: a keepalive is under way each quarter of a minute, so
+that a cut line is known within a minute and not at the step's limit. Shorter: a node that is swapping would be lost."""
 _WINDOW_BYTES = 16 * 1024 * 1024
 """Room for the bundle in flight: at 150 ms of round trip, paramiko's own 2 MiB would hold it to 14 MB/s."""
 
@@ -96,6 +99,7 @@ class SshShell:
             self._socket = socket.create_connection((address, port), timeout=_CONNECT_S)
         try:
             with self._unreachable("connecting"):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _CUT_S * 1000)
                 self._transport = paramiko.Transport(self._socket, default_window_size=_WINDOW_BYTES)
                 self._greet(user, key_file, host_keys)
                 self._channel = self._open(self._root)

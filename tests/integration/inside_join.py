@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 from integration.rigs import Controller, Machine, sh, until
@@ -13,7 +13,7 @@ from integration.rigs import Controller, Machine, sh, until
 from broker.core.demand import Shape
 from broker.core.errors import NodeUnreachable, StepFailed
 from broker.privileged.client import PrivilegedClient
-from broker.provisioning import bundle
+from broker.provisioning import bundle, ssh
 from broker.provisioning.base import Step
 from broker.provisioning.keys import client_key, new_host_key, user_data
 from broker.provisioning.run import run_join, run_step
@@ -168,6 +168,23 @@ def test_a_step_that_takes_too_long_fails_and_the_next_one_runs(rig: Rig) -> Non
 def test_a_connection_that_is_cut_in_a_step_is_not_the_machines_fault(rig: Rig) -> None:
     with rig.open(rig.host_public) as shell, pytest.raises(NodeUnreachable, match="in step cut"):
         shell.run(Step(name="cut", script="pkill -f 'sshd: ubuntu'; sleep 20", timeout_s=5))
+
+
+def test_a_line_that_goes_dead_in_a_step_is_known_long_before_the_steps_limit(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_CUT_S", 2)
+    monkeypatch.setattr(ssh, "_KEEPALIVE_S", 1)
+    began = monotonic()
+    with rig.open(rig.host_public) as shell:
+        try:
+            sh(f"ip link set {rig.machine.name} nomaster")
+            with pytest.raises(NodeUnreachable, match="in step waits"):
+                shell.run(Step(name="waits", script="sleep 290", timeout_s=300))
+        finally:
+            sh(f"ip link set {rig.machine.name} master internet")
+    # Slower only on a machine that hangs: without the bound the step's own limit, 310 s, would say it.
+    assert monotonic() - began < 150
 
 
 def test_a_join_ends_with_a_node_that_slurm_sees(rig: Rig) -> None:
