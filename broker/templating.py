@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from broker.core.errors import BrokerError
 
@@ -21,7 +21,10 @@ def shipped(*parts: str) -> Path:
 
 
 def render(name: str, **values: object) -> str:
-    """The text of `templates/<name>.j2`. Every value it uses must be given; none is escaped, its last newline stays."""
+    """The text of `templates/<name>.j2`. Every value it uses must be given; its last newline stays.
+
+    Values are escaped in a name that ends with `.html`, and in no other.
+    """
     return _environment().get_template(f"{name}.j2").render(**values)
 
 
@@ -30,7 +33,8 @@ def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(shipped("templates")),
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701  (configuration and scripts, not HTML)
+        # The rest is configuration and scripts, where an escape would change the meaning.
+        autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -5,14 +5,16 @@ its 700 W); training keeps it three quarters busy. Its host adds 4 W for each CP
 work (about 0.2 kW for each GPU of an 8-GPU server), and 40 % of that idle. Cooling is not in it.
 """
 
+import re
 from dataclasses import dataclass
 
-from broker.catalog.accelerators import of_model
+from broker.catalog.accelerators import identify, of_model
 from broker.catalog.zones import Confidence
 from broker.core.offers import Hardware
 
 _IDLE, _FULL, _BUSY = 0.1, 0.9, 0.75
 _CPU_W, _MEMORY_W_PER_GIB, _HOST_IDLE = 4.0, 0.38, 0.4
+_MIG, _MIG_SLICES = re.compile(r"(?<!\d)([1-7])g\.\d+gb", re.IGNORECASE), 7
 # Modules with a CPU of their own: its watts are in the board's.
 _WITH_CPU = frozenset({"GH200", "GB200", "GB300"})
 
@@ -44,3 +46,27 @@ def energy_of(hardware: Hardware, instance_type: str) -> Energy | None:
         idle_w=round(hardware.accelerator_count * each_idle + host * _HOST_IDLE),
         confidence=Confidence.MEDIUM if sure else Confidence.LOW,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watts:
+    """Of one device: at work, and idle."""
+
+    load_w: float
+    idle_w: float
+
+
+def gpu_watts(text: str) -> Watts | None:
+    """Of one GPU that `text` names, in training, or of its slice (MIG: `3g.40gb`); None: a model we do not know."""
+    gpu = identify(text)
+    if gpu is None:
+        return None
+    mig = _MIG.search(text)
+    board = gpu.power_w * (int(mig[1]) / _MIG_SLICES if mig else 1)
+    idle = board * _IDLE
+    return Watts(load_w=idle + _BUSY * (board * _FULL - idle), idle_w=idle)
+
+
+def cpu_watts() -> Watts:
+    """Of one CPU of a host."""
+    return Watts(load_w=_CPU_W, idle_w=_CPU_W * _HOST_IDLE)

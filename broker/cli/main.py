@@ -33,6 +33,7 @@ _COMMANDS = {
     "pause": Lazy(target="broker.cli.buying:pause", help="Stop all buying; running machines are kept."),
     "resume": Lazy(target="broker.cli.buying:resume", help="Buy again."),
     "ledger": Lazy(target="broker.cli.ledger:ledger", help="The ledger as a whole: back it up, bring it back."),
+    "report": Lazy(target="broker.cli.offline.report:report", help="What jobs used, from exports of sacct alone."),
     "simulate": Lazy(
         target="broker.cli.offline.simulate:simulate", help="Replay a trace of jobs: cost, carbon, waits."
     ),

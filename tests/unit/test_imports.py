@@ -12,21 +12,23 @@ ROOT = Path(__file__).parents[2]
 PURE = {"core", "catalog", "placement"}
 BASIS = PURE | {"config", "templating"}
 ADAPTERS = {"providers", "signals", "slurm", "provisioning", "db", "privileged"}
-INSIDE = BASIS | ADAPTERS | {"services", "reconcile"}
+INSIDE = BASIS | ADAPTERS | {"accounting", "services", "reconcile"}
 
 # Part of the broker → the parts it may import, itself aside. `cli/offline` is a part of its own.
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "catalog": {"core"},
     "placement": {"core", "catalog"},
-    "simulate": PURE,
+    # Reads exports of sacct, and nothing else.
+    "accounting": {"core", "catalog"},
+    "simulate": PURE | {"accounting"},
     "config": PURE,
     "templating": {"core"},
     "providers": BASIS,
     "signals": BASIS,
     "slurm": BASIS,
     "provisioning": BASIS,
-    "db": BASIS,
+    "db": BASIS | {"accounting"},
     "privileged": {"core"},
     "services": INSIDE,
     "reconcile": INSIDE,
@@ -36,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": BASIS | ADAPTERS,
     "cli": {"core"},
     "cli/offline": BASIS
-    | {"cli", "slurm", "provisioning", "simulate", "sandbox", "reaper", "providers", "signals", "doctor"},
+    | {"cli", "slurm", "provisioning", "accounting", "simulate", "sandbox", "reaper", "providers", "signals", "doctor"},
     # A process of its own, which must do when the daemon, the ledger and what they are made of cannot.
     "reaper": {"core", "providers"},
     # The sandbox is a site of its own making: it starts the real parts, and may know how each of them is set up.
