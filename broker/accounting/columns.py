@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from broker.core.errors import BrokerError
@@ -59,7 +59,7 @@ class Layout:
 
 
 def of_header(source: str, line: str) -> Layout:
-    """The layout that the first line names. UnreadableExport: it is none, or a column that is needed is not there."""
+    """The layout that the first line names. UnreadableExport: it is none."""
     between = Counter(_NAME.split(line)[1:-1])
     delimiter = between.most_common(1)[0][0] if between else ""
     names = line.split(delimiter) if delimiter else []
@@ -71,7 +71,7 @@ def of_header(source: str, line: str) -> Layout:
             f"{source}: line 1 is no header of `sacct -P` (JobIDRaw|State|…): if the export has none, name its columns "
             "with --columns jobidraw,state,…"
         )
-    return _checked(source, Layout(names=tuple(name.lower() for name in names), delimiter=delimiter, trailing=trailing))
+    return Layout(names=tuple(name.lower() for name in names), delimiter=delimiter, trailing=trailing)
 
 
 def of_names(source: str, names: Sequence[str], first: str) -> Layout:
@@ -82,20 +82,22 @@ def of_names(source: str, names: Sequence[str], first: str) -> Layout:
     for delimiter in _KNOWN_DELIMITERS:
         found = first.count(delimiter)
         if found == len(plain) - 1 or (found > len(plain) - 1 and plain[-1] in FREE_TEXT):
-            return _checked(source, Layout(names=plain, delimiter=delimiter, trailing=False))
+            return Layout(names=plain, delimiter=delimiter, trailing=False)
         if found == len(plain) and first.endswith(delimiter):
-            return _checked(source, Layout(names=plain, delimiter=delimiter, trailing=True))
+            return Layout(names=plain, delimiter=delimiter, trailing=True)
     most = max(first.count(delimiter) for delimiter in _KNOWN_DELIMITERS) + 1
     raise UnreadableExport(f"{source}: line 1 has {most} fields, and --columns names {len(plain)}")
 
 
-def _checked(source: str, layout: Layout) -> Layout:
+def check(source: str, layout: Layout, needs: Collection[str] = ()) -> None:
+    """UnreadableExport: it lacks a column without which no row says anything, or one of `needs` (lower-case names)."""
     has = set(layout.names)
-    needs = (
-        ({"jobidraw", "jobid"}, "JobIDRaw"),
-        ({"state"}, "State"),
-        ({"elapsedraw", "elapsed"}, "ElapsedRaw"),
+    columns = (
+        ({"jobidraw", "jobid"}, "JobIDRaw", True),
+        ({"state"}, "State", True),
+        ({"submit"}, "Submit", "submit" in needs),
+        ({"elapsedraw", "elapsed"}, "ElapsedRaw", True),
+        ({"alloctres"}, "AllocTRES", "alloctres" in needs),
     )
-    if missing := [name for names, name in needs if not names & has]:
+    if missing := [name for names, name, needed in columns if needed and not names & has]:
         raise UnreadableExport(f"{source}: line 1 has no column {', '.join(missing)}; export it with: {QUERY}")
-    return layout

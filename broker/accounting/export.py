@@ -1,7 +1,7 @@
 """One export, from its bytes to its runs; and several, as one."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -23,7 +23,7 @@ _AHEAD = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What was read. `rows`: of jobs and of steps, whole or bad; `runs`: as `typed.SCHEMA`, one a row, in no order."""
+    """What was read. `rows`: of jobs and of steps, whole or bad; `runs`: as `typed.SCHEMA`, one a row, with its `line`."""
 
     runs: pl.DataFrame
     rows: int
@@ -33,21 +33,24 @@ class Export:
     """AllocTRES was there to be read; without it nothing is known of GPUs."""
 
 
-def read(path: Path, *, columns: Sequence[str] | None = None, zone: tzinfo | None = None) -> Export:
+def read(
+    path: Path, *, columns: Sequence[str] | None = None, zone: tzinfo | None = None, needs: Collection[str] = ()
+) -> Export:
     """The export in `path`, text or JSON, gzipped or not; `-`: standard input.
 
     `columns`: its columns, where it has no header; `zone`: whose wall clock its times are, where they are not seconds
-    (None: UTC). UnreadableExport: it cannot be opened, or is no export of sacct.
+    (None: UTC); `needs`: columns that a text export must have beside the usual. UnreadableExport: it cannot be opened, or
+    is no export of sacct.
     """
     with opened(path) as stream:
-        return _read(str(path), stream, columns, zone)
+        return _read(str(path), stream, columns, zone, needs)
 
 
 def joined(exports: Iterable[Export]) -> Export:
     """Several exports, row by row: what is in two of them is there twice (`history.current` tells them apart)."""
     found = list(exports)
     return Export(
-        runs=pl.concat([export.runs for export in found]) if found else pl.DataFrame(schema=SCHEMA),
+        runs=pl.concat([export.runs for export in found]) if found else pl.DataFrame(schema=SCHEMA | {LINE: pl.UInt32}),
         rows=sum(export.rows for export in found),
         steps=sum(export.steps for export in found),
         bad=tuple(line for export in found for line in export.bad),
@@ -55,7 +58,9 @@ def joined(exports: Iterable[Export]) -> Export:
     )
 
 
-def _read(source: str, stream: BinaryIO, columns: Sequence[str] | None, zone: tzinfo | None) -> Export:
+def _read(
+    source: str, stream: BinaryIO, columns: Sequence[str] | None, zone: tzinfo | None, needs: Collection[str]
+) -> Export:
     lines = blocks(stream)
     first = next(lines, b"")
     if not first.strip():
@@ -64,7 +69,7 @@ def _read(source: str, stream: BinaryIO, columns: Sequence[str] | None, zone: tz
     if first.lstrip()[:1] == b"{":
         found = iter([piece_of_document(source, b"".join((first, *lines)))])
     else:
-        found = pieces(source, _chained(first, lines), columns)
+        found = pieces(source, _chained(first, lines), columns, needs)
     runs: list[pl.DataFrame] = []
     bad: list[BadLine] = []
     rows = steps = 0
@@ -74,9 +79,9 @@ def _read(source: str, stream: BinaryIO, columns: Sequence[str] | None, zone: tz
         rows += piece.rows.height + len(piece.bad)
         steps += skipped
         bad += [*piece.bad, *wrong]
-        runs.append(made.drop(LINE))
+        runs.append(made)
     return Export(
-        runs=pl.concat(runs) if runs else pl.DataFrame(schema=SCHEMA),
+        runs=pl.concat(runs) if runs else pl.DataFrame(schema=SCHEMA | {LINE: pl.UInt32}),
         rows=rows,
         steps=steps,
         bad=tuple(sorted(bad, key=lambda line: line.number)),

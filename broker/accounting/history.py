@@ -35,7 +35,7 @@ def current(runs: pl.DataFrame) -> Current:
     key = key if runs[key[-1]].null_count() == 0 else tuple(SCHEMA)
     if runs.is_empty() or _are_distinct(runs, key):
         return Current(runs=runs, repeated=0, corrected=0, key=key)
-    distinct = runs.unique()
+    distinct = runs.unique(subset=list(SCHEMA))
     order = [*_RANK, *(name for name in SCHEMA if name not in _RANK)]
     last = distinct.sort(order, nulls_last=False).unique(subset=key, keep="last", maintain_order=True)
     return Current(runs=last, repeated=runs.height - distinct.height, corrected=distinct.height - last.height, key=key)

@@ -2,13 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from broker.accounting.bad import BadLine
-from broker.accounting.columns import Layout, of_header, of_names
+from broker.accounting.columns import Layout, check, of_header, of_names
 from broker.accounting.joined import Numbered, Row, put_together
 
 LINE = "line"
@@ -23,20 +23,22 @@ class Piece:
     bad: list[BadLine] = field(default_factory=list)
 
 
-def pieces(source: str, blocks: Iterable[bytes], columns: Sequence[str] | None) -> Iterator[Piece]:
+def pieces(
+    source: str, blocks: Iterable[bytes], columns: Sequence[str] | None, needs: Collection[str]
+) -> Iterator[Piece]:
     """The rows of the export whose bytes are `blocks`. `columns`: its columns, where it has no header.
 
     UnreadableExport: its first line is no header, or does not fit `columns`, or it lacks a column.
     """
-    reader = _Reader(source, columns)
+    reader = _Reader(source, columns, needs)
     for block in blocks:
         yield from reader.take(block)
     yield reader.end()
 
 
 class _Reader:
-    def __init__(self, source: str, columns: Sequence[str] | None) -> None:
-        self._source, self._columns = source, columns
+    def __init__(self, source: str, columns: Sequence[str] | None, needs: Collection[str]) -> None:
+        self._source, self._columns, self._needs = source, columns, needs
         self._layout: Layout | None = None
         self._delimiter = "|"
         self._header: str | None = None
@@ -91,6 +93,7 @@ class _Reader:
             unquoted = line.replace('"', "")
             names = self._columns
             layout = of_header(self._source, unquoted) if names is None else of_names(self._source, names, line)
+            check(self._source, layout, self._needs)
             self._delimiter = layout.delimiter
             self._layout = Layout(
                 names=layout.names,

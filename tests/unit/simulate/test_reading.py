@@ -92,10 +92,11 @@ def test_an_export_of_sacct_becomes_the_jobs_that_ended_with_gpus(file):
     assert [(job.id, job.devices, job.length_s, job.limit_s) for job in trace.jobs] == [
         ("1", 2, 3600.0, 7200.0),
         ("3", 1, 1800.0, None),
+        ("7", 1, 60.0, 3600.0),
     ]
     # 10:15 in Berlin is 9:15 UTC; a trace begins on the hour.
     assert trace.origin == datetime(2024, 3, 1, 9, tzinfo=UTC)
-    assert [job.submitted_s for job in trace.jobs] == [900.0, 5400.0]
+    assert [job.submitted_s for job in trace.jobs] == [900.0, 5400.0, 5580.0]
     assert dict(reasons(trace.bad_lines)) == {
         "it did not run": 1,
         "it has not ended": 1,
@@ -108,7 +109,7 @@ def test_an_export_of_sacct_becomes_the_jobs_that_ended_with_gpus(file):
 def test_counting_processors_keeps_the_jobs_without_gpus(file):
     trace = read_jobs(file("export.psv", SACCT), count="cpus")
 
-    assert [(job.id, job.devices) for job in trace.jobs] == [("1", 8), ("3", 4), ("5", 4)]
+    assert [(job.id, job.devices) for job in trace.jobs] == [("1", 8), ("3", 4), ("5", 4), ("7", 4)]
 
 
 @pytest.mark.parametrize(
@@ -197,8 +198,8 @@ def test_real_traces_are_recognised_and_read(shared):
         "jobs/gaia/azure-100k.csv.gz": ("gaia", 99988),
         "jobs/swf/NASA-iPSC-1993-3.1-cln.swf.gz": ("swf", 18066),
         "jobs/swf/HPC2N-2002-slice.swf.gz": ("swf", 3145),
-        "jobs/slurm/sacct_samples/sacct_simple.log": ("sacct", 3),
-        "sacct/rig-22.05/all-noduplicates.psv": ("sacct", 25),
+        "jobs/slurm/sacct_samples/sacct_simple.log": ("sacct", 4),
+        "sacct/rig-22.05/all-noduplicates.psv": ("sacct", 26),
     }
 
     found = {
