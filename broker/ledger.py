@@ -38,7 +38,7 @@ def backup(config: Path, target: Path, clock: Callable[[], datetime] = utc_now) 
     if target.exists():
         raise Refused(f"{target} is there already; name another file")
     content = io.BytesIO()
-    with _as_owner_of(settings.site.state_dir):
+    with as_owner_of(settings.site.state_dir):
         engine = connect(settings.site.ledger, settings.site.database_password)
         try:
             written = dump(engine, settings.site.cluster, clock(), content)
@@ -73,7 +73,7 @@ def restore(
             f"{source} is the ledger of cluster {saved.header.cluster}, and this is {settings.site.cluster}: "
             "their machines have other labels"
         )
-    with _as_owner_of(settings.site.state_dir):
+    with as_owner_of(settings.site.state_dir):
         engine = connect(settings.site.ledger, settings.site.database_password)
         try:
             world = make_world(settings, engine, outside_of(settings, clock), clock)
@@ -147,7 +147,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _as_owner_of(folder: Path) -> Iterator[None]:
+def as_owner_of(folder: Path) -> Iterator[None]:
     """Act as the daemon's user when root calls: its files stay its own, and PostgreSQL's socket knows it."""
     try:
         status = folder.stat()

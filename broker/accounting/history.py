@@ -3,7 +3,9 @@
 The choice depends on the rows alone, so it is the same in whatever order they are read.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -14,6 +16,10 @@ _KEYS: tuple[tuple[str, ...], ...] = (("cluster", "sluid"), ("cluster", "db_inde
 
 # A run only grows: it waits, runs, is over. Of two that are as far, the one that says more is the later one.
 _RANK = ("is_over", "ended", "started", "elapsed", "suspended")
+
+# Where they differ in nothing of that, any order will do that is always the same. What only names the run is no reason.
+_NAMES = frozenset({"cluster", "sluid", "db_index", "raw_id", "job_id", "submitted"})
+_ORDER = [*_RANK, *(name for name in SCHEMA if name not in _RANK and name not in _NAMES), *sorted(_NAMES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +42,14 @@ def current(runs: pl.DataFrame) -> Current:
     if runs.is_empty() or _are_distinct(runs, key):
         return Current(runs=runs, repeated=0, corrected=0, key=key)
     distinct = runs.unique(subset=list(SCHEMA))
-    order = [*_RANK, *(name for name in SCHEMA if name not in _RANK)]
-    last = distinct.sort(order, nulls_last=False).unique(subset=key, keep="last", maintain_order=True)
+    last = distinct.sort(_ORDER, nulls_last=False).unique(subset=key, keep="last", maintain_order=True)
     return Current(runs=last, repeated=runs.height - distinct.height, corrected=distinct.height - last.height, key=key)
+
+
+def rank(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Of two rows about one run, the one with the higher rank is the last word: `current`, for one row (of `typed.SCHEMA`)."""
+    values = (run[name] for name in _ORDER)
+    return tuple((value is not None, value) if value is not None else (False,) for value in values)
 
 
 def _are_distinct(runs: pl.DataFrame, key: tuple[str, ...]) -> bool:

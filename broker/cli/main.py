@@ -34,6 +34,7 @@ _COMMANDS = {
     "resume": Lazy(target="broker.cli.buying:resume", help="Buy again."),
     "ledger": Lazy(target="broker.cli.ledger:ledger", help="The ledger as a whole: back it up, bring it back."),
     "report": Lazy(target="broker.cli.offline.report:report", help="What jobs used, from exports of sacct alone."),
+    "usage": Lazy(target="broker.cli.usage:usage", help="Exports of sacct into the ledger."),
     "simulate": Lazy(
         target="broker.cli.offline.simulate:simulate", help="Replay a trace of jobs: cost, carbon, waits."
     ),

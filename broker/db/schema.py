@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
     text,
 )
 
@@ -316,3 +318,44 @@ offer_periods = Table(
     Index("ix_offer_periods_start", "start"),
 )
 """What older observations were folded into: an hour, later a day. None: not available in all of it, and unchanged."""
+
+sacct_runs = Table(
+    "sacct_runs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("cluster", String(64), nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("supersedes", ForeignKey("sacct_runs.id"), unique=True),
+    Column("digest", String(64), nullable=False),
+    Column("raw_id", String(32), nullable=False),
+    Column("job_id", String(128), nullable=False),
+    Column("submitted_at", Utc, nullable=False),
+    Column("started_at", Utc),
+    Column("ended_at", Utc),
+    Column("elapsed_s", BigInteger, nullable=False),
+    Column("suspended_s", BigInteger, nullable=False),
+    Column("limit_s", BigInteger),
+    Column("state", String(32), nullable=False),
+    Column("user", String(128), nullable=False),
+    Column("account", String(128), nullable=False),
+    Column("partition", String(128), nullable=False),
+    Column("qos", String(128), nullable=False),
+    Column("gpus", Text),
+    Column("cpus", BigInteger),
+    Column("billing", BigInteger),
+    Column("nodes", Text, nullable=False),
+    Column("imported_at", Utc, nullable=False),
+    Column("source", Text, nullable=False),
+    UniqueConstraint("cluster", "key", "digest"),
+    Index("ix_sacct_runs_cluster_raw_id", "cluster", "raw_id"),
+)
+"""Append-only: what Slurm said of a run that is over. A later word is a row that `supersedes` the one it corrects; the last
+word is the row that none supersedes. A run is begun once and each row corrected once, so its rows are a chain."""
+Index(
+    "uq_sacct_runs_first",
+    sacct_runs.c.cluster,
+    sacct_runs.c.key,
+    unique=True,
+    sqlite_where=text("supersedes IS NULL"),
+    postgresql_where=text("supersedes IS NULL"),
+)

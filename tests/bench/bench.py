@@ -19,6 +19,7 @@ import nodes
 import programs
 import refused
 import replays
+import sacct
 import thousand
 import waiters
 import year
@@ -100,6 +101,7 @@ def _parts(options: argparse.Namespace, folder: Path, seed: int) -> dict[str, Ca
     return {
         "rows": lambda: measure([row for rows in measured.values() for row in rows()], seed),
         "simulate": replays.figures,
+        "sacct": lambda: sacct.figures(folder),
         "market": lambda: market.figures(folder),
         "year": lambda: year.figures(folder),
         "refused": lambda: refused.results(max(30, n)),

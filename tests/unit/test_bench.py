@@ -68,3 +68,10 @@ def test_decay_foretells_better_than_what_it_is_held_against(part):
 def test_replays_and_replanning_are_timed(part):
     figures = part("replays").figures(times=1, waiting=20, offered=50)
     assert len(figures) == 6 and all(figure.value > 0 for figure in figures)
+
+
+def test_a_report_of_many_rows_is_timed_beside_the_bare_read(part, tmp_path, monkeypatch):
+    sacct = part("sacct")
+    monkeypatch.setattr(sacct, "_slurm2sql", lambda folder: None)
+    figures = {figure.what: figure.value for figure in sacct.figures(tmp_path, rows=2000, times=1)}
+    assert len(figures) == 8 and all(value > 0 for value in figures.values())
