@@ -113,3 +113,14 @@ def a_job(**changes: Any) -> Job:
         "batch": True,
     }
     return Job(**(values | changes))
+
+
+def a_run(**changes: Any) -> dict[str, Any]:
+    """One row of `broker.accounting.typed.SCHEMA`: two H100 for a minute."""
+    values: dict[str, Any] = {
+        "cluster": "c", "sluid": None, "db_index": 11, "raw_id": "7", "job_id": "7", "submitted": 1_790_000_000,
+        "started": 1_790_000_100, "ended": 1_790_000_160, "elapsed": 60, "suspended": 0, "limit": 3600, "state": "COMPLETED",
+        "is_over": True, "user": "alice", "account": "chem", "partition": "cloud", "qos": "normal", "gpus": "h100=2", "cpus": 4,
+        "billing": None, "nodes": "h100-1",
+    }  # fmt: skip
+    return values | changes

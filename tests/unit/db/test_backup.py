@@ -3,7 +3,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from factories import NOON, a_lease, an_offer
+from factories import NOON, a_lease, a_run, an_offer
 from sqlalchemy import MetaData, inspect
 
 from broker.core.blocks import Cause, Failure
@@ -11,7 +11,7 @@ from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
 from broker.core.observations import Look, Observation, Source
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import blocks, jobs, leases, looks, observations, offers, purchasing, residue, steps, usage
+from broker.db import blocks, jobs, leases, looks, observations, offers, purchasing, residue, sacct_runs, steps, usage
 from broker.db.backup import HISTORY, dump, load, read
 from broker.db.engine import connect, current_revision, known_revisions, migrate, open_ledger, reading
 from broker.db.folding import Retention, fold
@@ -52,6 +52,8 @@ def filled(engine):
         looks.record(db, looks.Look(provider="lambda-a", at=NOON, error=None, seconds=0.25))
         residue.found(db, residue.Left(provider="vast-a", kind="disk", thing="d-1", label=lease.label, said="s"), NOON)
         purchasing.set_paused(db, "maintenance", "root")
+        for run in (a_run(), a_run(suspended=20)):  # what sacct said, and its correction
+            sacct_runs.add(db, [run], "november.psv", NOON)
     return lease
 
 
