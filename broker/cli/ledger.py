@@ -5,19 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from broker.cli.options import config_option
 from broker.cli.output import json_option, print_json, say, table
 
 if TYPE_CHECKING:
     from broker.ledger import Restored
 
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/broker/broker.toml"),
-    envvar="BROKER_CONFIG",
-    show_default=True,
-    help="The configuration file (or BROKER_CONFIG).",
-)
 _WORDS = {"kept": "kept", "adopted": "adopted", "ended": "given back", "dropped": "dropped"}
 
 
@@ -28,7 +21,7 @@ def ledger() -> None:
 
 @ledger.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@_config
+@config_option
 @json_option
 def backup(file: Path, config: Path, as_json: bool) -> None:
     """Write the whole ledger to FILE while the daemon goes on.
@@ -58,7 +51,7 @@ def backup(file: Path, config: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Also over a ledger that has living leases; a copy of it is kept.")
 @click.option("--dry-run", is_flag=True, help="Judge every lease and machine, and change nothing.")
-@_config
+@config_option
 @json_option
 def restore(file: Path, force: bool, dry_run: bool, config: Path, as_json: bool) -> None:
     """Put the backup FILE in the ledger's place. The daemon must be stopped.

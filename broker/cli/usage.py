@@ -1,10 +1,11 @@
 """`broker usage`: what Slurm's accounting said, in the ledger."""
 
+from datetime import tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
+from broker.cli.options import TimeZone, config_option
 from broker.cli.output import json_option, print_json, say
 
 
@@ -16,17 +17,14 @@ def usage() -> None:
 @usage.command("import")
 @click.argument("files", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), nargs=-1, required=True)
 @click.option("--columns", help="The columns of exports that have no header, as jobid,state,….", metavar="A,B,…")
-@click.option("--time-zone", help="Whose wall clock the times are where they are not seconds; without it: UTC.")
 @click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/broker/broker.toml"),
-    envvar="BROKER_CONFIG",
-    show_default=True,
-    help="The configuration file (or BROKER_CONFIG).",
+    "--time-zone", type=TimeZone(), help="Whose wall clock the times are where they are not seconds; without it: UTC."
 )
+@config_option
 @json_option
-def import_(files: tuple[Path, ...], columns: str | None, time_zone: str | None, config: Path, as_json: bool) -> int:
+def import_(
+    files: tuple[Path, ...], columns: str | None, time_zone: tzinfo | None, config_path: Path, as_json: bool
+) -> int:
     """Write the runs in exports of sacct (`-`: standard input) into the ledger, those that are over.
 
     It may be repeated, and exports may overlap: what is known adds nothing, and where Slurm has corrected itself the
@@ -34,11 +32,7 @@ def import_(files: tuple[Path, ...], columns: str | None, time_zone: str | None,
     """
     from broker.usage_import import import_usage  # noqa: PLC0415  # imports half the world
 
-    try:
-        zone = ZoneInfo(time_zone) if time_zone else None
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise click.BadParameter(f"there is no time zone '{time_zone}'", param_hint="--time-zone") from exc
-    done = import_usage(config, files, columns=columns.split(",") if columns else None, zone=zone)
+    done = import_usage(config_path, files, columns=columns.split(",") if columns else None, zone=time_zone)
     if as_json:
         print_json(
             {

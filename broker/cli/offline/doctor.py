@@ -11,6 +11,7 @@ import click
 
 from broker.cli.client import Client
 from broker.cli.offline.slurm_conf import programs_text, site_from_settings
+from broker.cli.options import config_option
 from broker.cli.output import json_option, print_json
 from broker.cli.words import printable
 from broker.config import InvalidConfig, Problem, Settings, load
@@ -34,15 +35,7 @@ _MARKS = {
 
 @click.command()
 @click.option("--node", "node_name", metavar="NODE", help="Ask from the rented machine behind NODE, over SSH.")
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/broker/broker.toml"),
-    envvar="BROKER_CONFIG",
-    show_default=True,
-    help="The configuration file (or BROKER_CONFIG).",
-)
+@config_option
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, node_name: str | None, config_path: Path, as_json: bool) -> int:

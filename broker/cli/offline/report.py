@@ -7,7 +7,6 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
@@ -21,6 +20,7 @@ from broker.accounting.slices import Window
 from broker.accounting.totals import By, add_up
 from broker.cli.offline.report_facts import Report, Terms, document
 from broker.cli.offline.report_page import page
+from broker.cli.options import TimeZone
 from broker.cli.output import facts, print_json, say, table
 from broker.core.readings import Scope
 from broker.signals import annual
@@ -81,7 +81,9 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--zone", help="Instead: this grid zone's yearly mean.")
 @click.option("--leases", type=_FILE, help="For --by provider: what `broker lease list --all --json` wrote.")
 @click.option(
-    "--time-zone", help="Whose wall clock the times are where they are not seconds, as Europe/Berlin; without it: UTC."
+    "--time-zone",
+    type=TimeZone(),
+    help="Whose wall clock the times are where they are not seconds; without it: UTC.",
 )
 def report(
     files: tuple[Path, ...],
@@ -97,7 +99,7 @@ def report(
     carbon: float | None,
     zone: str | None,
     leases: Path | None,
-    time_zone: str | None,
+    time_zone: tzinfo | None,
 ) -> int:
     """GPU-hours ran and held, cost, energy and carbon of the jobs in exports of sacct.
 
@@ -114,7 +116,7 @@ def report(
         raise click.UsageError("--carbon and --zone say the same thing: one of them")
     grams, source = _grams(carbon, zone)
     names = None if columns is None else columns.split(",")
-    export = joined(read(path, columns=names, zone=_zone(time_zone)) for path in files)
+    export = joined(read(path, columns=names, zone=time_zone) for path in files)
     found = current(export.runs)
     runs = found.runs
     if by == By.PROVIDER:
@@ -243,13 +245,6 @@ def _grams(carbon: float | None, zone: str | None) -> tuple[float | None, str]:
         )
     year = years[zone]
     return year.grams_per_kwh[Scope.LIFECYCLE], f"{zone}, mean of {year.year}, life cycle"
-
-
-def _zone(name: str | None) -> tzinfo | None:
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise click.BadParameter(f"there is no time zone '{name}'", param_hint="--time-zone") from exc
 
 
 def _epoch(at: datetime | None) -> int | None:

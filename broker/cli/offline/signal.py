@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from broker.cli.offline.signal_plot import plot
+from broker.cli.options import config_option
 from broker.cli.output import facts, json_option, print_json, say, table
 from broker.cli.words import age, span
 from broker.config import load
@@ -16,16 +17,6 @@ from broker.signals import annual, factors, mix_file
 from broker.signals.chain import Ahead, Now, Prices, Signals
 from broker.signals.recognise import recognise
 from broker.signals.registry import KINDS, make_signals
-
-config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/broker/broker.toml"),
-    envvar="BROKER_CONFIG",
-    show_default=True,
-    help="The configuration file (or BROKER_CONFIG).",
-)
 
 
 @click.group()

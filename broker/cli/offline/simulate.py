@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import replace
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
+from broker.cli.options import TimeZone
 from broker.cli.output import facts, json_option, print_json, say
 from broker.core.demand import Mode
 from broker.placement.objective import aims, with_wishes
@@ -60,7 +61,9 @@ class _Wait(click.ParamType[tuple[float, float]]):
 @click.option("--time-unit", type=click.Choice(list(SECONDS)), help="Of a GAIA csv; without it: seconds.")
 @click.option("--count", type=click.Choice(["gpus", "cpus"]), default="gpus", show_default=True,
               help="What a device is, in a sacct export.")  # fmt: skip
-@click.option("--time-zone", help="Whose wall clock a sacct export shows, as Europe/Berlin; without it: UTC.")
+@click.option(
+    "--time-zone", type=TimeZone(), help="Whose wall clock a sacct export shows, as Europe/Berlin; without it: UTC."
+)
 @click.option(
     "--world", type=click.Choice(["gaia", "site"]), help="Its rules and prices; without it: the policy's own."
 )
@@ -91,7 +94,7 @@ def simulate(
     wait: tuple[float, float],
     time_unit: str | None,
     count: str,
-    time_zone: str | None,
+    time_zone: tzinfo | None,
     world: str | None,
     window_hours: int,
     site: Path | None,
@@ -170,17 +173,13 @@ def _no_policy(name: str) -> str:
     )
 
 
-def _trace(path: Path, time_unit: str | None, count: str, time_zone: str | None) -> Trace:
+def _trace(path: Path, time_unit: str | None, count: str, time_zone: tzinfo | None) -> Trace:
     kind = kind_of(path)
     if time_unit is not None and kind != "gaia":
         raise click.UsageError(f"--time-unit is for a GAIA csv; {path} is {kind}, which says its own.")
     if time_zone is not None and kind != "sacct":
         raise click.UsageError(f"--time-zone is for a sacct export; {path} is {kind}.")
-    try:
-        place = ZoneInfo(time_zone) if time_zone else None
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise click.BadParameter(f"there is no time zone '{time_zone}'", param_hint="--time-zone") from exc
-    trace = read_jobs(path, time_unit=time_unit or "seconds", zone=place, count=count)
+    trace = read_jobs(path, time_unit=time_unit or "seconds", zone=time_zone, count=count)
     median = sorted(job.length_s for job in trace.jobs)[len(trace.jobs) // 2]
     if kind == "gaia" and time_unit is None and median < _DOUBTFUL_MEDIAN_S:
         raise click.UsageError(

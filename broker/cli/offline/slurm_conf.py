@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import click
 
 from broker.cli.offline.slurm_files import install
+from broker.cli.options import config_option
 from broker.cli.output import json_option, print_json, say, table
 from broker.config import Settings, load
 from broker.core.errors import BrokerError, ConfigError
@@ -33,15 +34,7 @@ _LONGEST_TIMEOUT_S = 65533  # slurm.conf keeps these in 16 bits, and the two hig
     metavar="DIR",
 )
 @click.option("--export-sshd", is_flag=True, help="Print the configuration of the sshd that exports homes, instead.")
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/broker/broker.toml"),
-    envvar="BROKER_CONFIG",
-    show_default=True,
-    help="The configuration file (or BROKER_CONFIG).",
-)
+@config_option
 @json_option
 def slurm_conf(checks: bool, folder: Path | None, export_sshd: bool, config_path: Path, as_json: bool) -> int:
     """Print the lines that slurm.conf needs, check the site's own, or install Slurm's side.
