@@ -8,7 +8,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, Engine
 
-from broker.core.errors import NotFound
+from broker.core.errors import BrokerError, NotFound
 from broker.core.leases import LIVING, Lease, LeaseState
 from broker.core.usage import CostBounds, UsageEvent, UsageKind, bounds
 from broker.db import blocks, jobs, leases, purchasing, steps, usage
@@ -19,6 +19,7 @@ from broker.services.market import Market, OffersView, Question
 from broker.services.views import LeaseLine, LeaseView, NodeAccess, Status, StepRecord, Why
 from broker.services.why import explain_job, explain_node
 from broker.slurm.base import SlurmClient
+from broker.slurm.wishes import read_wishes
 
 
 class Operations:
@@ -158,7 +159,12 @@ class Operations:
             ran = {lease.id: lease for lease in leases.by_ids(db, jobs.leases_of(db, job_id))}
             views = self._views(db, (asked | ran).values())
             left_alone = blocks.view(db, self._clock(), self._image).in_words()
-        return explain_job(job, sorted(views, key=lambda view: view.lease.created_at), self._clock(), left_alone)
+        try:
+            wished = read_wishes(job.comment)
+        except BrokerError:
+            wished = {}
+        in_order = sorted(views, key=lambda view: view.lease.created_at)
+        return explain_job(job, in_order, self._clock(), left_alone, wished)
 
     def _why_node(self, node: str) -> Why:
         if node not in self._addresses:

@@ -1,6 +1,6 @@
 """`broker why`: what happened to a job or a node and what is awaited, told to people in times and money."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -18,14 +18,23 @@ _AWAITED = {
 }
 
 
-def explain_job(job: Job, views: Sequence[LeaseView], now: datetime, left_alone: Sequence[str] = ()) -> Why:
-    """The story of one job from Slurm's word on it and the leases behind its nodes. `left_alone`: what is not bought now."""
+def explain_job(
+    job: Job,
+    views: Sequence[LeaseView],
+    now: datetime,
+    left_alone: Sequence[str] = (),
+    wished: Mapping[str, str] | None = None,
+) -> Why:
+    """The story of one job from Slurm's word on it and the leases behind its nodes.
+
+    `left_alone`: what is not bought now; `wished`: the job's wishes, key by key as they were written.
+    """
     story = [*_story(views), *_of_slurm(job)]
     story.sort(key=lambda line: (line.at is None, line.at or now))
     return Why(
         target=str(job.id),
         headline=_job_headline(job, views, now),
-        story=tuple(story + _left_alone(job, left_alone)),
+        story=tuple(story + _not_acted_on(wished or {}) + _left_alone(job, left_alone)),
         awaited=_awaited(views) if job.started_at is None or job.state == "CONFIGURING" else None,
         owner=job.user,
         leases=tuple(views),
@@ -115,6 +124,17 @@ def _of_slurm(job: Job) -> list[WhyLine]:
     if job.ended_at and job.state not in {"PENDING", "CONFIGURING", "RUNNING"}:
         lines.append(WhyLine(at=job.ended_at, text=f"ended: {job.state.lower()}"))
     return lines
+
+
+_ACTED_ON = frozenset({"zones", "providers", "spot"})
+
+
+def _not_acted_on(wished: Mapping[str, str]) -> list[WhyLine]:
+    others = ", ".join(f"{key}={value}" for key, value in sorted(wished.items()) if key not in _ACTED_ON)
+    if not others:
+        return []
+    text = f"this version does not act on {others}: the offer of the best price and chance is bought"
+    return [WhyLine(at=None, text=text)]
 
 
 def _left_alone(job: Job, words: Sequence[str]) -> list[WhyLine]:
