@@ -1,6 +1,7 @@
 """`broker usage import`: exports of sacct into the ledger, beside the daemon or without it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from itertools import islice
@@ -88,14 +89,11 @@ def _add(
     engine: Engine, some: Sequence[dict[str, Any]], source: str, clock: Callable[[], datetime]
 ) -> sacct_runs.Added:
     """Two imports at once may meet in one run: who comes second looks again."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            with engine.begin() as db:
-                return sacct_runs.add(db, some, source, clock())
-        except StaleLease:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(StaleLease), engine.begin() as db:
+            return sacct_runs.add(db, some, source, clock())
+    with engine.begin() as db:
+        return sacct_runs.add(db, some, source, clock())
 
 
 def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

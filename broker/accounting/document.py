@@ -24,7 +24,7 @@ def piece_of_document(source: str, content: bytes) -> Piece:
     """The jobs of a document; the number of a bad one is its place in `jobs`. UnreadableExport: it is no such document."""
     try:
         document = json.loads(content)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:  # too deep a list
         raise UnreadableExport(f"{source} begins as JSON and is none: {exc}") from exc
     jobs = document.get("jobs") if isinstance(document, dict) else None
     if not isinstance(jobs, list):
@@ -36,7 +36,7 @@ def piece_of_document(source: str, content: bytes) -> Piece:
         try:
             rows.append(_row(job))
             numbers.append(number)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
             bad.append(BadLine(source=source, number=number, reason="no job as sacct --json writes it"))
     frame = pl.DataFrame({name: pl.Series(name, [row[name] for row in rows], pl.String) for name in _COLUMNS})
     return Piece(rows=frame.with_columns(pl.Series(LINE, numbers, pl.UInt32)), bad=bad)
@@ -56,7 +56,7 @@ def _row(job: Mapping[str, Any]) -> dict[str, str]:
         shown = f"{het['job_id']}+{offset}"
     state = job["state"]["current"]
     cpus = next((str(entry["count"]) for entry in tres if entry["type"] == "cpu"), "")
-    return {
+    row = {
         "cluster": job.get("cluster") or association.get("cluster") or "",
         "jobid": shown,
         "jobidraw": identity,
@@ -76,6 +76,9 @@ def _row(job: Mapping[str, Any]) -> dict[str, str]:
         "nodelist": job.get("nodes") or "",
         "timelimitraw": str(_number(time.get("limit")) or ""),
     }
+    if not all(isinstance(text, str) for text in row.values()):
+        raise TypeError("a name that is no text")
+    return {name: text.replace("\0", "\ufffd") for name, text in row.items()}
 
 
 def _name(entry: Mapping[str, Any]) -> str:

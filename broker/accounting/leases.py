@@ -29,15 +29,15 @@ def read_leases(path: Path) -> tuple[NodeLease, ...]:
     try:
         return tuple(
             NodeLease(
-                node=lease["node"],
-                provider=lease["provider"],
+                node=_name(lease["node"]),
+                provider=_name(lease["provider"]),
                 start=_seconds(lease["created_at"]),
                 end=_seconds(lease["state_since"]) if lease["state"] == "released" else None,
             )
             for lease in json.loads(content)["leases"]
             if lease["provider"] is not None
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
         raise UnreadableExport(f"{path} is not what `broker lease list --all --json` writes ({exc!r})") from exc
 
 
@@ -65,6 +65,12 @@ def with_providers(runs: pl.DataFrame, leases: Iterable[NodeLease]) -> pl.DataFr
     return found.with_columns(pl.when(alive).then(pl.col("provider")).alias("provider")).drop(
         "host", "leased", "released"
     )
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no name")
+    return value
 
 
 def _seconds(text: str) -> int:

@@ -35,7 +35,7 @@ def _unzipped(raw: BinaryIO) -> BinaryIO:
 
 
 def blocks(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
-    """Whole lines in valid UTF-8, each ended by one newline; what is not UTF-8 becomes U+FFFD."""
+    """Whole lines in valid UTF-8, each ended by one newline; what is not UTF-8, and NUL, becomes U+FFFD."""
     kept = b""
     first = True
     while read := stream.read(size):
@@ -54,4 +54,6 @@ def blocks(stream: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
 def _clean(block: bytes) -> bytes:
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n")
+    if b"\0" in block:  # no name has one, and PostgreSQL takes none
+        block = block.replace(b"\0", "\ufffd".encode())
     return block if block.isascii() else block.decode("utf-8", "replace").encode()

@@ -47,6 +47,12 @@ _ALIVE = frozenset({
 _NO_TIME = frozenset({"", "None", "Unknown", "N/A"})
 _CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?")
 _LONGEST_S = 100 * 366 * 86400  # a century: Slurm's words for "no value" (2^32 - 2, 2^64 - 2) are longer
+_LAST_S = 7_258_118_400  # the year 2200: no time of a job lies beyond, and calendars end
+_MOST_DIGITS = 9  # of a count of devices; what seconds times more would be, no sum here holds
+_LONGEST_NAMES = {"cluster": 64, "raw_id": 32, "state": 32} | dict.fromkeys(
+    ("sluid", "user", "account", "partition", "qos"), 120
+)
+"""Characters; Slurm's own names are shorter, and the ledger's columns as wide."""
 
 
 def typed(source: str, rows: pl.DataFrame, zone: tzinfo | None) -> tuple[pl.DataFrame, list[BadLine], int]:
@@ -113,16 +119,28 @@ def _judged(source: str, made: pl.DataFrame, jobs: pl.DataFrame) -> tuple[pl.Dat
     tests: list[tuple[str, pl.Expr]] = [
         ("no job id", ~pl.col("raw_id").str.contains(r"^\d+")),
         ("no state", pl.col("state") == ""),
-        ("Elapsed is no time", pl.col("elapsed").is_null() | (pl.col("elapsed") > _LONGEST_S)),
-        ("Suspended is no time", pl.col("suspended").is_null() | (pl.col("suspended") > _LONGEST_S)),
-        ("End lies before Start", (pl.col("ended") < pl.col("started")).fill_null(value=False)),
+        ("Elapsed is no time", ~pl.col("elapsed").is_between(0, _LONGEST_S).fill_null(value=False)),
+        ("Suspended is no time", ~pl.col("suspended").is_between(0, _LONGEST_S).fill_null(value=False)),
     ]
+    for name, most in _LONGEST_NAMES.items():
+        tests.append(
+            (f"a {name.replace('_', ' ')} of more than {most} characters", pl.col(name).str.len_chars() > most)
+        )
+    if "alloctres" in jobs.columns:
+        absurd = jobs["alloctres"].unique()
+        absurd = absurd.filter(absurd.str.contains(rf"(?:^|,)(?:gres/gpu[^=]*|cpu|billing)=\d{{{_MOST_DIGITS + 1}}}"))
+        if len(absurd):
+            made = made.with_columns(jobs["alloctres"].is_in(absurd).alias("bad_tres"))
+            tests.append((f"AllocTRES has a count of more than {_MOST_DIGITS} digits", pl.col("bad_tres")))
     for column, name in (("Submit", "submitted"), ("Start", "started"), ("End", "ended")):
         if column.lower() in jobs.columns:
             said = ~jobs[column.lower()].is_in(_NO_TIME)
-            if (wrong := made[name].is_null() & said).any():
+            beyond = ~made[name].is_between(0, _LAST_S)
+            if (wrong := (made[name].is_null() & said) | beyond.fill_null(value=False)).any():
                 made = made.with_columns(wrong.alias(f"bad_{name}"))
                 tests.append((f"{column} is no time", pl.col(f"bad_{name}")))
+    tests += [(f"no count of {name}", ~pl.col(name).is_between(0, 10**_MOST_DIGITS - 1)) for name in (CPUS, BILLING)]
+    tests.append(("End lies before Start", (pl.col("ended") < pl.col("started")).fill_null(value=False)))
     reason = pl.coalesce(pl.when(test).then(pl.lit(why)) for why, test in tests)
     judged = made.with_columns(reason.alias("reason"))
     bad = [
@@ -203,7 +221,8 @@ def _span(text: str) -> int | None:
 def _limits(jobs: pl.DataFrame) -> pl.Series:
     """The time limit in seconds; null: none, or the partition's."""
     if "timelimitraw" in jobs.columns:  # in minutes
-        return jobs["timelimitraw"].cast(pl.Int64, strict=False) * 60
+        minutes = jobs["timelimitraw"].cast(pl.Int64, strict=False)
+        return (minutes * 60).set(~minutes.is_between(0, _LONGEST_S // 60), None)
     if "timelimit" in jobs.columns:
         words = {text: _span(text) or None for text in jobs["timelimit"].unique().to_list()}
         return _looked_up(jobs["timelimit"], words)

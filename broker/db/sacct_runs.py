@@ -130,6 +130,8 @@ def _entry(run: Run, digest: str, last: Row[Any] | None, source: str, now: datet
         "supersedes": None if last is None else last.id,
         "digest": digest,
         **{name: run[name] for name in _SAME},
+        # `12_[1,3,5,…]`, an array cancelled while it waited: as long as its list of tasks. `raw_id` names the run.
+        "job_id": run["job_id"][:128],
         **{column: run[name] for name, column in _LENGTHS.items()},
         **{column: _moment(run[name]) for name, column in _TIMES.items()},
         "imported_at": now,
