@@ -23,14 +23,14 @@ def ledger() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @config_option
 @json_option
-def backup(file: Path, config: Path, as_json: bool) -> None:
+def backup(file: Path, config_path: Path, as_json: bool) -> None:
     """Write the whole ledger to FILE while the daemon goes on.
 
     The same file restores into SQLite and PostgreSQL. It is mode 0600, and it refuses to replace a file.
     """
     from broker.ledger import backup as write  # noqa: PLC0415  # imports half the world
 
-    written = write(config, file)
+    written = write(config_path, file)
     header, counts = written.header, written.counts()
     if as_json:
         print_json(
@@ -53,7 +53,7 @@ def backup(file: Path, config: Path, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Judge every lease and machine, and change nothing.")
 @config_option
 @json_option
-def restore(file: Path, force: bool, dry_run: bool, config: Path, as_json: bool) -> None:
+def restore(file: Path, force: bool, dry_run: bool, config_path: Path, as_json: bool) -> None:
     """Put the backup FILE in the ledger's place. The daemon must be stopped.
 
     Machines bought since the backup are adopted by their label, with the jobs that run on them; one whose node cannot
@@ -61,7 +61,7 @@ def restore(file: Path, force: bool, dry_run: bool, config: Path, as_json: bool)
     """
     from broker.ledger import restore as bring_back  # noqa: PLC0415
 
-    done = bring_back(config, file, force=force, dry_run=dry_run)
+    done = bring_back(config_path, file, force=force, dry_run=dry_run)
     if as_json:
         print_json(_document(done, dry_run))
     else:

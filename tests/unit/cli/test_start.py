@@ -1,5 +1,6 @@
 """The commands are listed, can be loaded, and cost nothing before they are used."""
 
+import inspect
 import subprocess
 import sys
 
@@ -75,3 +76,25 @@ def test_an_unknown_command_is_answered_with_the_nearest(broker):
 
 def test_the_version_is_told(broker):
     assert "0.1.0" in broker("--version").out
+
+
+def commands(group, name=()):
+    """Every command below `group`, with its words."""
+    for word in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), word)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*name, word))
+        else:
+            yield " ".join((*name, word)), command
+
+
+def test_every_command_takes_the_options_it_declares():
+    for words, command in commands(cli):
+        declared = {param.name: None for param in command.params if param.expose_value}
+        wanted = inspect.signature(command.callback)
+        context = [] if len(wanted.parameters) == len(declared) else [None]  # @click.pass_context
+
+        try:
+            wanted.bind(*context, **declared)
+        except TypeError as exc:
+            pytest.fail(f"broker {words}: {exc}")
