@@ -117,7 +117,7 @@ def build(
     The crash driver (`tests/chaos/`) puts a world of its own `outside`, and sees each activity before it is started.
     """
     state, run, spool = settings.site.state_dir, settings.site.run_dir, settings.site.spool_dir
-    engine = connect(settings.site.ledger, settings.site.database_password)
+    engine = connect(settings.site.ledger, settings.site.database_password, create=True)
     owner = _own(engine)
     prepare(engine)
     _refuse_lost_ledger(engine, state / "leases")

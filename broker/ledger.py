@@ -74,7 +74,7 @@ def restore(
             "their machines have other labels"
         )
     with as_owner_of(settings.site.state_dir):
-        engine = connect(settings.site.ledger, settings.site.database_password)
+        engine = connect(settings.site.ledger, settings.site.database_password, create=True)
         try:
             world = make_world(settings, engine, outside_of(settings, clock), clock)
             return bring_back(world, saved, force=force, dry_run=dry_run, copies=settings.site.state_dir, scan=scan)
@@ -111,7 +111,7 @@ def bring_back(
 def _judge(world: World, saved: Backup, scan: ScanHostKey) -> Survey:
     """On a ledger of its own: a backup that cannot be loaded is found out before anything is lost."""
     with tempfile.TemporaryDirectory(prefix="broker-restore-") as folder:
-        scratch = connect(f"sqlite:///{folder}/ledger.db")
+        scratch = connect(f"sqlite:///{folder}/ledger.db", create=True)
         try:
             with scratch.begin() as db:
                 load_backup(db, saved)

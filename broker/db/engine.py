@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
@@ -46,7 +47,7 @@ def open_ledger(url: str, password: Secret | None = None) -> Engine:
 
     ConfigError: as of `connect` and `prepare`.
     """
-    engine = connect(url, password)
+    engine = connect(url, password, create=True)
     prepare(engine)
     return engine
 
@@ -68,8 +69,11 @@ def prepare(engine: Engine) -> None:
         ) from exc
 
 
-def connect(url: str, password: Secret | None = None) -> Engine:
-    """An engine on `url`, as it is. Losing the database is a `LedgerUnavailable` wherever the engine is used."""
+def connect(url: str, password: Secret | None = None, *, create: bool = False) -> Engine:
+    """An engine on `url`, as it is. Losing the database is a `LedgerUnavailable` wherever the engine is used.
+
+    `create`: a SQLite file that is not there is made.
+    """
     where = make_url(url)
     try:
         if where.get_backend_name() == "postgresql":
@@ -85,6 +89,8 @@ def connect(url: str, password: Secret | None = None) -> Engine:
         ) from exc
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
+        if (file := engine.url.database) and not file.startswith((":memory:", "file:")):
+            _open_existing(engine, Path(file), create=create)
     elif password is not None:
         # Here, not in the URL: whatever prints the engine, its pool or an error of theirs cannot show it.
         @event.listens_for(engine, "do_connect")
@@ -170,12 +176,39 @@ def _connect_args(url: URL) -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if name not in url.query}
 
 
+def _open_existing(engine: Engine, path: Path, *, create: bool) -> None:
+    """SQLite makes a file that is missing, and a new one throws away the journal of the old: with all that is only there."""
+    journal = Path(f"{path}-wal")
+
+    @event.listens_for(engine, "do_connect")
+    def on_do_connect(dialect: object, record: object, args: list[Any], values: dict[str, Any]) -> None:
+        may_create = create and not path.exists()
+        if may_create and journal.exists():
+            raise LedgerUnavailable(
+                f"the ledger {path} is gone, and its journal {journal} is still there: a new ledger would destroy it; put the "
+                "file back where it was, or move the journal away, too"
+            )
+        if not create and not path.exists():
+            raise BrokerError(
+                f"there is no ledger {path}: put the file back where it was, or start the daemon once, which makes one"
+            )
+        args[0] = f"file:{quote(str(path.absolute()))}?mode={'rwc' if may_create else 'rw'}"
+        values["uri"] = True
+
+
 def _hold_to_one_file(engine: Engine, path: Path) -> None:
-    """A deleted file can still be written to, and a new one in its place is empty: neither is the ledger."""
+    """A deleted file can still be written to, and another one in its place has other rows: neither is the ledger."""
     opened = path.stat()
+
+    @event.listens_for(engine, "do_connect", insert=True)
+    def on_do_connect(*_: object) -> None:
+        check()
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
+        check()
+
+    def check() -> None:
         try:
             found = path.stat()
         except OSError as exc:

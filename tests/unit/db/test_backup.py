@@ -86,7 +86,7 @@ def other(request, tmp_path):
     def make(engine):
         kind = engine.dialect.name
         url = server.new_ledger() if kind == "sqlite" else f"sqlite:///{tmp_path / 'other.db'}"
-        made.append(connect(url))
+        made.append(connect(url, create=True))
         return made[-1]
 
     yield make
@@ -128,7 +128,7 @@ def test_a_backup_of_one_database_restores_into_the_other(engine, other):
 
 
 def test_a_backup_of_an_older_release_is_brought_up_to_date(tmp_path, engine):
-    old = connect(f"sqlite:///{tmp_path / 'old.db'}")
+    old = connect(f"sqlite:///{tmp_path / 'old.db'}", create=True)
     migrate(old, known_revisions()[0])
     with old.begin() as db:
         table = MetaData()
@@ -213,7 +213,7 @@ def test_a_backup_is_of_one_moment(engine, monkeypatch):
 
 
 def test_there_is_nothing_to_back_up_before_the_first_start(tmp_path):
-    engine = connect(f"sqlite:///{tmp_path / 'none.db'}")
+    engine = connect(f"sqlite:///{tmp_path / 'none.db'}", create=True)
     with pytest.raises(BrokerError, match="no ledger yet"):
         backup_of(engine)
     assert inspect(engine).get_table_names() == []

@@ -10,7 +10,7 @@ from factories import NOON, a_lease
 from postgres import a_server
 
 from broker.config.settings import Secret
-from broker.core.errors import ConfigError, LedgerUnavailable, Refused
+from broker.core.errors import BrokerError, ConfigError, LedgerUnavailable, Refused
 from broker.db import leases
 from broker.db.engine import connect, open_ledger, reading
 from broker.db.owner import own
@@ -33,7 +33,7 @@ def test_a_missing_driver_is_named_with_the_mend(tmp_path):
     script = (
         "import sys; sys.modules['psycopg'] = None\n"
         "from broker.db.engine import connect\n"
-        "from broker.core.errors import ConfigError\n"
+        "from broker.core.errors import BrokerError, ConfigError\n"
         "try: connect('postgresql+psycopg:///broker')\n"
         "except ConfigError as exc: print(exc)\n"
     )
@@ -97,6 +97,37 @@ def test_a_locked_sqlite_ledger_is_unavailable_and_the_holder_is_to_be_ended(tmp
         with pytest.raises(LedgerUnavailable, match="another program holds it"), second.begin():
             pass
     engine.dispose()
+
+
+def test_a_ledger_that_is_moved_away_and_back_has_lost_nothing(tmp_path):
+    path, away = tmp_path / "broker.db", tmp_path / "away.db"
+    engine = open_ledger(f"sqlite:///{path}")
+    with engine.begin() as db:
+        leases.add(db, a_lease(id="only-in-journal"), "asked", NOON)
+    in_use = engine.connect()  # as a worker of the daemon: the next one needs a connection of its own
+    path.rename(away)
+
+    # Each of these would have made a new, empty file, and that would have thrown the old one's journal away.
+    others = (connect(f"sqlite:///{path}"), connect(f"sqlite:///{path}", create=True))
+    for use in (engine.connect, *(other.connect for other in others)):
+        with pytest.raises(BrokerError, match=r"is gone|no ledger"):
+            use()
+    assert not path.exists()
+
+    away.rename(path)
+    with reading(engine) as db:
+        assert leases.get(db, "only-in-journal").id == "only-in-journal"
+    in_use.close()
+    engine.dispose()
+
+
+def test_a_start_beside_the_journal_of_a_missing_ledger_is_refused(tmp_path):
+    journal = tmp_path / "broker.db-wal"
+    journal.write_bytes(b"rows")
+
+    with pytest.raises(ConfigError, match=r"its journal .* is still there.*put the file back"):
+        open_ledger(f"sqlite:///{tmp_path / 'broker.db'}")
+    assert journal.read_bytes() == b"rows"
 
 
 def test_a_damaged_sqlite_ledger_is_named(tmp_path):

@@ -131,7 +131,7 @@ def test_a_ledger_that_was_moved_away_is_not_written_to(engine, tmp_path, deed):
 
 
 def test_of_the_old_suspensions_a_refused_credential_is_kept(tmp_path):
-    engine = connect(f"sqlite:///{tmp_path / 'old.db'}")
+    engine = connect(f"sqlite:///{tmp_path / 'old.db'}", create=True)
     migrate(engine, "0003")
     until = NOON + timedelta(minutes=10)
     with engine.begin() as db:
