@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 
 from broker.core.usage import UsageEvent
 
@@ -106,7 +107,7 @@ def slices(metered: Metered, until: datetime, cuts: Iterable[datetime] = ()) -> 
     edges = sorted({begin, finish} | hard | soft)
     pieces: dict[tuple[SliceKind, Payer, int], Slice] = {}
     done: list[Slice] = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         now = {piece.what: piece for piece in _piece(metered, low, high)}
         for what, piece in now.items():
             before = pieces.get(what)

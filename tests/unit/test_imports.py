@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-PURE = {"core", "catalog", "placement"}
+PURE = {"core", "catalog", "placement", "billing"}
 BASIS = PURE | {"config", "templating"}
 ADAPTERS = {"providers", "signals", "slurm", "provisioning", "db", "privileged"}
 INSIDE = BASIS | ADAPTERS | {"accounting", "services", "reconcile"}
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Reads exports of sacct, and nothing else.
     "accounting": {"core", "catalog"},
     "simulate": PURE | {"accounting"},
+    "billing": {"core"},
     "config": PURE,
     "templating": {"core"},
     "providers": BASIS,

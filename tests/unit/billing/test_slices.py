@@ -23,7 +23,12 @@ def minutes(count):
 
 def an_end(low, high):
     return UsageEvent(
-        lease_id="l1", kind=UsageKind.END, not_before=low, not_after=high, price_per_hour=Decimal("4.29"), currency="USD"
+        lease_id="l1",
+        kind=UsageKind.END,
+        not_before=low,
+        not_after=high,
+        price_per_hour=Decimal("4.29"),
+        currency="USD",
     )
 
 
@@ -54,7 +59,11 @@ def metered(**changed):
 
 def told(pieces):
     return [
-        (piece.kind.value, piece.payer.job_id, *((at - NOON) / timedelta(minutes=1) for at in (piece.began_at, piece.ended_at)))
+        (
+            piece.kind.value,
+            piece.payer.job_id,
+            *((at - NOON) / timedelta(minutes=1) for at in (piece.began_at, piece.ended_at)),
+        )
         for piece in pieces
     ]
 
@@ -90,15 +99,19 @@ def test_jobs_that_hold_a_machine_together_have_equal_parts_of_it():
     )
     pieces = slices(metered(occupancies=both), minutes(40))
 
-    assert told(pieces) == [("boot", 7, 0, 5), ("job", 7, 5, 20), ("job", 7, 20, 35), ("job", 8, 20, 35), ("job", 8, 35, 40)]
+    assert told(pieces) == [
+        ("boot", 7, 0, 5),
+        ("job", 7, 5, 20),
+        ("job", 7, 20, 35),
+        ("job", 8, 20, 35),
+        ("job", 8, 35, 40),
+    ]
     assert [(piece.part, piece.parts) for piece in pieces] == [(1, 1), (1, 1), (1, 2), (1, 2), (1, 1)]
 
 
 def test_a_slice_ends_with_the_month_and_where_a_contract_begins():
     start = datetime(2026, 12, 31, 23, 0, tzinfo=UTC)
-    lease = metered(
-        start=replace(metered().start, not_before=start, not_after=start), ready_at=start, occupancies=()
-    )
+    lease = metered(start=replace(metered().start, not_before=start, not_after=start), ready_at=start, occupancies=())
     contract = start + timedelta(hours=2)
 
     pieces = slices(lease, start + timedelta(hours=4), [contract])
