@@ -543,3 +543,65 @@ charges = Table(
     Column("terms", JSON, nullable=False),
 )
 """Append-only: what each invoiced entry was charged at, exactly."""
+
+usage_outbox = Table(
+    "usage_outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("account", String(64), nullable=False),
+    Column("meter", String(32), nullable=False),
+    Column("hour", Utc, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("identifier", String(100), nullable=False, unique=True),
+    Column("value", Money, nullable=False),
+    Column("total_us", Exact, nullable=False),
+    Column("sendable_at", Utc, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("first_try_at", Utc),
+    Column("not_before", Utc),
+    Column("sent_at", Utc),
+    Column("error", Text),
+    CheckConstraint("state IN ('due', 'sending', 'sent', 'dead', 'too_late')", name="state_known"),
+    CheckConstraint("state IN ('due', 'too_late') OR first_try_at IS NOT NULL", name="tried_before_sent"),
+    UniqueConstraint("account", "meter", "hour", "revision"),
+)
+"""Usage to tell a meter outside, written in the transaction that wrote the entries. `total_us`: of the hour, after it."""
+Index("ix_usage_outbox_state", usage_outbox.c.state)
+
+stripe_objects = Table(
+    "stripe_objects",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("stripe_id", String(255), index=True),
+    Column("idempotency_key", String(255), nullable=False, unique=True),
+    Column("tries", Integer, nullable=False),
+    Column("intended_at", Utc, nullable=False),
+    Column("made_at", Utc),
+    CheckConstraint("(stripe_id IS NULL) = (made_at IS NULL)", name="made_with_its_id"),
+)
+"""What we make at Stripe: the wish before the call, its id after the answer."""
+
+stripe_states = Table(
+    "stripe_states",
+    metadata,
+    Column("stripe_id", String(255), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("said_at", Utc, nullable=False),
+    Column("written_at", Utc, nullable=False),
+)
+"""What Stripe last said of an object of ours. `said_at`: its own time; what is older is not taken."""
+
+stripe_events = Table(
+    "stripe_events",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("kind", String(100), nullable=False),
+    Column("created", Utc, nullable=False),
+    Column("received_at", Utc, nullable=False),
+    Column("to_fetch", Boolean, nullable=False),
+)
+"""Webhooks taken, each once. `to_fetch`: only its id came, and what it says is still to be read."""
