@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from broker.db.put import put
 from broker.db.schema import stripe_events, stripe_objects, stripe_states
@@ -90,22 +90,19 @@ def ids(db: Connection, kind: str) -> dict[str, str]:
     query = select(stripe_objects.c.name, stripe_objects.c.stripe_id).where(
         stripe_objects.c.kind == kind, stripe_objects.c.stripe_id.is_not(None)
     )
-    return {name: stripe_id for name, stripe_id in db.execute(query)}
+    return dict(db.execute(query))
 
 
 def said(db: Connection, stripe_id: str) -> Said | None:
     """The last word on the object; None: there was none."""
     row = db.execute(select(stripe_states).where(stripe_states.c.stripe_id == stripe_id)).one_or_none()
-    if row is None:
-        return None
-    return Said(stripe_id=row.stripe_id, kind=row.kind, status=row.status, detail=row.detail, said_at=row.said_at)
+    return None if row is None else _said(row)
 
 
 def all_said(db: Connection, kind: str) -> dict[str, Said]:
     """Stripe's id → the last word on it."""
-    query = select(stripe_states.c.stripe_id).where(stripe_states.c.kind == kind)
-    found = {stripe_id: said(db, stripe_id) for stripe_id in db.execute(query).scalars().all()}
-    return {stripe_id: word for stripe_id, word in found.items() if word is not None}
+    query = select(stripe_states).where(stripe_states.c.kind == kind)
+    return {row.stripe_id: _said(row) for row in db.execute(query)}
 
 
 def say(db: Connection, word: Said, now: datetime) -> None:
@@ -140,3 +137,7 @@ def events_to_fetch(db: Connection) -> list[str]:
 
 def fetched(db: Connection, event_id: str) -> None:
     db.execute(update(stripe_events).where(stripe_events.c.id == event_id).values(to_fetch=False))
+
+
+def _said(row: Row[Any]) -> Said:
+    return Said(stripe_id=row.stripe_id, kind=row.kind, status=row.status, detail=row.detail, said_at=row.said_at)

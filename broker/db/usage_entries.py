@@ -127,6 +127,14 @@ def nobodys(db: Connection, low: datetime, high: datetime) -> list[Entry]:
     return _entries(db, query)
 
 
+def within(db: Connection, low: datetime, high: datetime) -> list[Entry]:
+    """Accounts' entries of [low, high), reversals too."""
+    query = select(usage_entries).where(
+        usage_entries.c.account.is_not(None), usage_entries.c.began_at >= low, usage_entries.c.ended_at <= high
+    )
+    return _entries(db, query)
+
+
 def lagging(db: Connection, before: datetime) -> list[str]:
     """Leases that used time before `before` and are not metered up to there."""
     done = select(metered_leases.c.lease_id).where(or_(metered_leases.c.settled, metered_leases.c.until >= before))

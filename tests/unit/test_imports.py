@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 PURE = {"core", "catalog", "placement", "billing"}
 BASIS = PURE | {"config", "templating"}
-ADAPTERS = {"providers", "signals", "slurm", "provisioning", "db", "privileged"}
+ADAPTERS = {"providers", "signals", "slurm", "provisioning", "db", "privileged", "cashier"}
 INSIDE = BASIS | ADAPTERS | {"accounting", "services", "reconcile"}
 
 # Part of the broker → the parts it may import, itself aside. `cli/offline` is a part of its own.
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "signals": BASIS,
     "slurm": BASIS,
     "provisioning": BASIS,
+    "cashier": BASIS,
     "db": BASIS | {"accounting"},
     "privileged": {"core"},
     "services": INSIDE,
