@@ -136,7 +136,7 @@ def kill(db: Connection, identifier: str, error: str) -> bool:
 def counts(db: Connection) -> dict[str, int]:
     """State → how many messages."""
     query = select(usage_outbox.c.state, func.count()).group_by(usage_outbox.c.state)
-    return dict(db.execute(query))
+    return {row[0]: row[1] for row in db.execute(query)}
 
 
 def stuck(db: Connection, most: int = 50) -> list[Queued]:

@@ -90,7 +90,7 @@ def ids(db: Connection, kind: str) -> dict[str, str]:
     query = select(stripe_objects.c.name, stripe_objects.c.stripe_id).where(
         stripe_objects.c.kind == kind, stripe_objects.c.stripe_id.is_not(None)
     )
-    return dict(db.execute(query))
+    return {row[0]: row[1] for row in db.execute(query)}
 
 
 def said(db: Connection, stripe_id: str) -> Said | None:

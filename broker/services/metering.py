@@ -68,9 +68,9 @@ class Metering:
             lease_id = metered.lease_id
             before, ended = how[lease_id], slices.billed_until(metered)
             # Never to an earlier hour: a clock that was set back must not take booked usage away.
-            high = max(until, before.until or until)
+            high = max(until, before.until or until, ended or until)
             new.extend(changes(written.get(lease_id, []), metered, slices.slices(metered, high), now))
-            settled = ended is not None and ended <= high and all(o.ended_at for o in metered.occupancies)
+            settled = ended is not None and all(o.ended_at for o in metered.occupancies)
             if settled != before.settled or high != before.until:
                 usage_entries.count_by(db, replace(before, until=high, settled=settled))
         entries = usage_entries.add(db, new)
