@@ -8,9 +8,7 @@ import stripe
 from broker.cashier.stripe_api import StripeApi
 from broker.sandbox.emulators.stripe_account import StripeAccount
 from broker.sandbox.emulators.stripe_http import Dropped, StripeServer
-from broker.services.at_stripe import AtStripe
-from broker.services.cashier import Cashier
-from broker.services.metered_usage import MeteredUsage
+from broker.services.cashier import make_cashier
 
 KEY = "sk_test_of_the_tests_0123456789"
 
@@ -46,21 +44,16 @@ def a_server(clock, **changes):
 
 def a_cashier(engine, clock, server, *, meters=False, step=lambda what: None, key=KEY, cluster="test", due=None):
     """As `app.py` wires it."""
-    api = StripeApi(key, "http://stripe.test", Wire(server, step))
-    at = AtStripe(engine=engine, cluster=cluster, clock=clock)
-    made = Cashier(
+    return make_cashier(
         engine=engine,
         clock=clock,
-        api=api,
-        at=at,
+        api=StripeApi(key, "http://stripe.test", Wire(server, step)),
+        cluster=cluster,
         days_until_due=due,
         return_url="https://portal.example.org/",
         currency="USD",
-        metered=None,
+        meters=meters,
     )
-    if meters:
-        made.metered = MeteredUsage(engine=engine, clock=clock, api=api, at=at, customer=made.customer, currency="USD")
-    return made
 
 
 DAY = timedelta(days=1)

@@ -63,6 +63,23 @@ class Difference:
     agrees: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Payers:
+    """Who pays for an account, at Stripe."""
+
+    api: StripeApi
+    at: AtStripe
+
+    def customer(self, account: str) -> str:
+        """Stripe's id of the account's customer, made if need be."""
+        return self.at.once(
+            "customer",
+            account,
+            lambda since: _named(self.api.customers_since(since - _CLOCKS_DIFFER), self.at.named(account)),
+            lambda key: self.api.make_customer(self.at.named(account), account, key),
+        )
+
+
 class Cashier:
     """`days_until_due` None: Stripe charges the customer's way to pay by itself. `metered`: only in the mode `meters`."""
 
@@ -73,6 +90,7 @@ class Cashier:
         clock: Callable[[], datetime],
         api: StripeApi,
         at: AtStripe,
+        payers: Payers,
         days_until_due: int | None,
         return_url: str,
         currency: str,
@@ -82,6 +100,7 @@ class Cashier:
         self._clock = clock
         self._api = api
         self._at = at
+        self._payers = payers
         self._days_until_due = days_until_due
         self._return_url = return_url
         self._currency = currency
@@ -114,7 +133,7 @@ class Cashier:
 
     def setup_link(self, account: str) -> str:
         """A page of Stripe's where the account's payer leaves a way to pay."""
-        return self._api.setup_link(self.customer(account), self._currency, self._return_url)
+        return self._api.setup_link(self._payers.customer(account), self._currency, self._return_url)
 
     def grant(self, account: str, name: str, amount: Decimal, expires: datetime | None, paid: bool) -> str:
         """Prepaid or given money, taken before a card is charged; once a name. Stripe's id of it.
@@ -125,7 +144,7 @@ class Cashier:
             raise Refused(
                 'stripe = "invoices": grants are for metered prices only; `broker invoice credit` gives money back'
             )
-        customer = self.customer(account)
+        customer = self._payers.customer(account)
         value = {"value": to_minor(amount, self._currency), "currency": self._currency.lower()}
         params: dict[str, Any] = {
             "customer": customer,
@@ -142,15 +161,6 @@ class Cashier:
             full,
             lambda since: _named(self._api.grants_of(customer), self._at.named(full)),
             lambda key: self._api.make_grant(self._at.named(full), params, key),
-        )
-
-    def customer(self, account: str) -> str:
-        """Stripe's id of who pays for the account."""
-        return self._at.once(
-            "customer",
-            account,
-            lambda since: _named(self._api.customers_since(since - _CLOCKS_DIFFER), self._at.named(account)),
-            lambda key: self._api.make_customer(self._at.named(account), account, key),
         )
 
     def reconcile(self, period: Period) -> list[Difference]:
@@ -201,7 +211,7 @@ class Cashier:
         items = _items(invoice)
         if not items:
             return "nothing to collect"
-        customer = self.customer(invoice.account)
+        customer = self._payers.customer(invoice.account)
         params: dict[str, Any] = {
             "customer": customer,
             "currency": invoice.currency.lower(),
@@ -296,6 +306,34 @@ class Cashier:
             before = stripe.said(db, there.id)
             if before is None or ORDER.get(before.status, 0) <= ORDER.get(word.status, 0):
                 stripe.say(db, word, now)
+
+
+def make_cashier(
+    *,
+    engine: Engine,
+    clock: Callable[[], datetime],
+    api: StripeApi,
+    cluster: str,
+    days_until_due: int | None,
+    return_url: str,
+    currency: str,
+    meters: bool,
+) -> Cashier:
+    """A cashier in one of its two modes."""
+    at = AtStripe(engine=engine, cluster=cluster, clock=clock)
+    payers = Payers(api=api, at=at)
+    metered = MeteredUsage(engine=engine, clock=clock, api=api, at=at, customer=payers.customer, currency=currency)
+    return Cashier(
+        engine=engine,
+        clock=clock,
+        api=api,
+        at=at,
+        payers=payers,
+        days_until_due=days_until_due,
+        return_url=return_url,
+        currency=currency,
+        metered=metered if meters else None,
+    )
 
 
 def _named(found: list[Made], name: str) -> str | None:

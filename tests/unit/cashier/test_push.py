@@ -143,7 +143,7 @@ def test_two_clusters_share_an_account_of_stripes(engine, clock, server, billing
     other = a_cashier(engine, clock, server, cluster="other")
     name = other._at.named("lab")
 
-    assert cashier.customer("lab") == server.account.all("customers")[0]["id"]
+    assert cashier._payers.customer("lab") == server.account.all("customers")[0]["id"]
     assert name != cashier._at.named("lab")
     assert other._at.key("customer", "lab", 1) != cashier._at.key("customer", "lab", 1)
 
