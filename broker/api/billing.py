@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from broker.api.schemas import Time
 from broker.billing.export import exact_text
 from broker.billing.invoices import Invoice, Line, amount_text
 from broker.billing.slices import SliceKind
@@ -73,10 +74,10 @@ class TermDocument(BaseModel):
     slice_kind: str | None
     name: str | None
     currency: str | None
-    effective_from: datetime
+    effective_from: Time
     source: str | None
     set_by: str
-    set_at: datetime
+    set_at: Time
 
 
 class TermsDocument(BaseModel):
@@ -115,8 +116,8 @@ class InvoiceDocument(BaseModel):
     id: str
     account: str
     period: str
-    period_start: datetime
-    period_end: datetime
+    period_start: Time
+    period_end: Time
     state: Literal["open", "closed"]
     currency: str
     cost_centre: str | None
@@ -126,7 +127,7 @@ class InvoiceDocument(BaseModel):
     carried_out: str
     taxes: list[TaxDocument]
     total: str
-    closed_at: datetime | None
+    closed_at: Time | None
     closed_by: str | None
     refers_to: str | None
     note: str | None
@@ -192,7 +193,7 @@ class CollectedLine(BaseModel):
 class StuckLine(BaseModel):
     account: str
     meter: str
-    hour: datetime
+    hour: Time
     gpu_seconds: str
     state: str
     error: str | None

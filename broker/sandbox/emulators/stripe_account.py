@@ -123,7 +123,8 @@ class StripeAccount:
             found = re.fullmatch(pattern, path)
             if verb == method and found is not None:
                 answer: Thing = deed(self, params, *found.groups()) if deed is not _usage else _usage(self, params, key)
-                return answer
+                # The library asks for the next page there.
+                return answer | {"url": path} if answer.get("object") == "list" else answer
         raise StripeFault(404, f"Unrecognized request URL ({method}: {path}).")
 
     def _now(self) -> int:
