@@ -234,10 +234,23 @@ class MeteredUsage:
             lambda key: self._api.make_subscription(self._at.named(account), customer, prices, month.end, key),
         )
         there = self._api.subscribed(subscription)
+        self._refuse_two_prices(account, set(priced), set(there) - set(prices))
         for price in prices:
             if price not in there:
                 self._api.subscribe_to(subscription, price, self._at.key("subscription_item", f"{account}/{price}", 1))
         return subscription
+
+    def _refuse_two_prices(self, account: str, models: set[str], others: set[str]) -> None:
+        """Two prices of one meter would both be charged; to end the old one is to decide what becomes of its usage."""
+        with reading(self._engine) as db:
+            names = {price: name for name, price in stripe.ids(db, "price").items()}
+        for price in sorted(others):
+            model = names.get(price, "//").split("/")[1]
+            if model in models:
+                raise Refused(
+                    f"{account} is subscribed to another price of {model} ({price}), and Stripe would charge both: end that item "
+                    "there when its month is invoiced, then subscribe again"
+                )
 
     def _price(self, account: str, model: str, term: Term) -> str:
         value = term.value or Decimal(0)

@@ -166,6 +166,18 @@ def test_a_price_is_subscribed_to_once_and_stripe_bills_what_the_ledger_says(eng
     assert server.account.all("subscriptions")[0]["billing_cycle_anchor"] == int(DECEMBER.timestamp())
 
 
+def test_two_prices_of_one_meter_are_never_subscribed_to_together(engine, machine, cashier, server, clock):
+    billing = a_billing(engine, clock, check_term=cashier.metered.check_term)
+    billing.set_term(a_term("price", "2.99", accelerator="H100"), "root")
+    billing.set_term(a_term("price", "1.99", DECEMBER, accelerator="H100"), "root")
+    cashier.metered.subscribe("lab")
+    clock.now = DECEMBER + HOUR
+
+    with pytest.raises(Refused, match=r"another price of H100 \(price_\d+\), and Stripe would charge both"):
+        cashier.metered.subscribe("lab")
+    assert len(server.account.all("subscription_items")) == 1
+
+
 @pytest.mark.parametrize(
     ("term", "said"),
     [

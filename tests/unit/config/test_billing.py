@@ -25,14 +25,18 @@ def test_without_the_section_invoices_are_in_the_sites_currency_and_nobody_colle
 
 
 def test_stripe_is_configured_and_its_key_is_not_shown(site, key):
-    billing = with_billing(
-        site,
-        'stripe = "meters"',
-        f'stripe_key_file = "{key}"',
-        'stripe_url = "http://127.0.0.1:8900/"',
-        "stripe_days_until_due = 14",
-        'currency = "EUR"',
-    ).load().billing
+    billing = (
+        with_billing(
+            site,
+            'stripe = "meters"',
+            f'stripe_key_file = "{key}"',
+            'stripe_url = "http://127.0.0.1:8900/"',
+            "stripe_days_until_due = 14",
+            'currency = "EUR"',
+        )
+        .load()
+        .billing
+    )
 
     assert (billing.stripe, billing.stripe_days_until_due, billing.currency) == (StripeMode.METERS, 14, "EUR")
     assert billing.stripe_url == "http://127.0.0.1:8900"
@@ -46,7 +50,7 @@ def test_stripe_is_configured_and_its_key_is_not_shown(site, key):
         (('stripe = "yes"',), "billing.stripe", "is not one of the choices"),
         (('stripe = "invoices"',), "billing.stripe_key_file", "is missing"),
         (('stripe_key = "sk_live_1"',), "billing.stripe_key", "does not stand in this file"),
-        (('stripe_days_until_due = 3',), "billing.stripe_days_until_due", 'while stripe = "off"'),
+        (("stripe_days_until_due = 3",), "billing.stripe_days_until_due", 'while stripe = "off"'),
         (('stripe = "invoices"', 'stripe_url = "http://stripe.example"'), "billing.stripe_url", "no https URL"),
         (('stripe = "invoices"', 'stripe_url = "https://u:p@stripe.example"'), "billing.stripe_url", "without a login"),
         (('stripe_kye_file = "/k"',), "billing.stripe_kye_file", 'did you mean "stripe_key_file"'),
