@@ -6,10 +6,10 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test stories-slow chaos bench burst eval eval-signals lint clean packages
+.PHONY: help demo test stories-slow chaos chaos-billing bench burst eval eval-signals lint clean packages
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 packages: ## what the sandbox needs from Debian; installs what is missing and says why
 	@sh broker/sandbox/packages.sh
@@ -34,6 +34,9 @@ test: lint ## every check of a submission
 
 chaos: $(STAMP) ## the daemon dies N times at random (N=100); SEED=… plays the same again; says what leaked, doubled, was lost
 	@PYTHONPATH=tests $(PY) -m chaos.chaos --crashes $(or $(N),100) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+chaos-billing: $(STAMP) ## metering, closing, pushing while the process dies N times (N=1000; SEED=…): what was lost or doubled
+	@PYTHONPATH=tests $(PY) tests/billing_crashes.py --crashes $(or $(N),1000) --seed $(or $(SEED),0)
 
 stories-slow: $(STAMP) ## the stories that wait for real time-outs
 	@$(VENV)/bin/pytest -m slow tests/e2e

@@ -14,7 +14,10 @@ from sqlalchemy import Engine
 from broker import __version__
 from broker.api.app import create_app
 from broker.api.auth import operator_uids
+from broker.cashier.stripe_api import StripeApi
 from broker.config import Settings
+from broker.config.settings import StripeMode
+from broker.core.demand import Shape
 from broker.core.errors import ConfigError, LedgerUnavailable
 from broker.core.leases import Lease
 from broker.db import leases
@@ -49,6 +52,7 @@ from broker.reconcile import (
 )
 from broker.reconcile.driver import Activity, Driver, Task
 from broker.reconcile.living import Living, quiet
+from broker.reconcile.meter import Meter
 from broker.reconcile.read_signals import ReadSignals
 from broker.reconcile.refresh_offers import Refresh
 from broker.reconcile.residue import Residues
@@ -58,11 +62,17 @@ from broker.reconcile.trial import Trials
 from broker.reconcile.unattended import Unattended
 from broker.reconcile.watch import Watch
 from broker.reconcile.world import Listings, Site, World
+from broker.services.billing import Billing
+from broker.services.billing_desk import Desk
+from broker.services.cashier import make_cashier
 from broker.services.clocks import Clocks
 from broker.services.credentials import Credentials
 from broker.services.market import Market
+from broker.services.metering import Metering
 from broker.services.nodes import Intents
 from broker.services.operations import Operations
+from broker.services.stripe_webhook import StripeWebhook
+from broker.services.usage_outbox import UsageOutbox
 from broker.signals.registry import make_signals
 from broker.slurm.base import SlurmClient
 from broker.slurm.directives import read
@@ -165,6 +175,14 @@ def build(
         signals = ReadSignals(make_signals(settings.signals, state / "signals", clock))
         # The sources' own refresh periods say when they are really asked.
         activities.append(Activity(name="read_signals", interval_seconds=60.0, find=signals.find, nudged=False))
+
+    def wake(activity: str) -> None:
+        if driver is not None:
+            driver.wake(activity)
+
+    granularity = {name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()}
+    billing = _billing(settings, engine, site.shapes, granularity, clock, wake)
+    activities.append(Activity(name="meter", interval_seconds=60.0, find=billing.meter.find, nudged=False))
     driver = Driver(map(adapt, activities), clock, done=metrics.done)
     operations = Operations(
         engine=engine,
@@ -174,7 +192,7 @@ def build(
         cluster=settings.site.cluster,
         road=outside.road,
         addresses=site.addresses,
-        granularity={name: timedelta(seconds=p.bill_granularity_seconds) for name, p in providers.items()},
+        granularity=granularity,
         image=site.image,
         lease_logs=site.lease_logs,
         ssh=lambda lease: (
@@ -216,6 +234,8 @@ def build(
             operator_uids(settings.site.operators),
             lambda: (CONTENT_TYPE, metrics.text()),
             _receivers(settings, clock, partial(driver.wake, "sweep")),
+            billing.desk,
+            billing.webhook,
         ),
         driver=driver,
         engine=engine,
@@ -223,6 +243,51 @@ def build(
         metrics=metrics,
         knock=spool / "knock",
         socket=run / "api.sock",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Billing:
+    desk: Desk
+    meter: Meter
+    webhook: StripeWebhook | None
+
+
+def _billing(
+    settings: Settings,
+    engine: Engine,
+    shapes: Mapping[str, Shape],
+    granularity: Mapping[str, timedelta],
+    clock: Callable[[], datetime],
+    wake: Callable[[str], None],
+) -> _Billing:
+    """What books usage, what operators ask of billing, and what takes Stripe's webhooks."""
+    wanted, cluster = settings.billing, settings.site.cluster
+    metering = Metering(engine=engine, shapes=shapes, granularity=granularity)
+    billing = Billing(engine=engine, clock=clock, metering=metering, currency=wanted.currency)
+    cashier = None
+    if wanted.stripe is not StripeMode.OFF and wanted.stripe_key is not None:
+        cashier = make_cashier(
+            engine=engine,
+            clock=clock,
+            api=StripeApi(wanted.stripe_key.reveal(), wanted.stripe_url),
+            cluster=cluster,
+            days_until_due=wanted.stripe_days_until_due,
+            return_url=wanted.stripe_return_url,
+            currency=wanted.currency,
+            meters=wanted.stripe is StripeMode.METERS,
+        )
+    metered = cashier.metered if cashier is not None else None
+    if metered is not None:
+        metering = replace(metering, told=UsageOutbox(cluster=cluster).tell)
+        billing = Billing(
+            engine=engine, clock=clock, metering=metering, currency=wanted.currency, check_term=metered.check_term
+        )
+    secret = wanted.stripe_webhook_secret
+    return _Billing(
+        desk=Desk(engine=engine, billing=billing, cashier=cashier, mode=wanted.stripe.value),
+        meter=Meter(metering, clock, metered),
+        webhook=StripeWebhook(engine, secret.reveal(), clock, lambda: wake("meter")) if secret is not None else None,
     )
 
 

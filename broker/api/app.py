@@ -9,7 +9,9 @@ from broker.api import problems
 from broker.api.bodies import BoundedBodies
 from broker.api.idempotency import Answers
 from broker.api.operations import Operations
-from broker.api.routes import leases, metrics, nodes, offers, providers, status, webhooks, why
+from broker.api.routes import billing, leases, metrics, nodes, offers, providers, status, webhooks, why
+from broker.services.billing_desk import Desk
+from broker.services.stripe_webhook import StripeWebhook
 
 PREFIX = "/api/v1"
 
@@ -19,6 +21,8 @@ def create_app(
     operators: frozenset[int],
     exposition: Callable[[], tuple[str, bytes]] | None = None,
     receivers: Mapping[str, Callable[[Mapping[str, str], bytes], None]] | None = None,
+    desk: Desk | None = None,
+    stripe_webhook: StripeWebhook | None = None,
 ) -> FastAPI:
     """The API over `operations`. `operators`: uids that may do everything (`auth.operator_uids`); root may anyway.
 
@@ -33,7 +37,9 @@ def create_app(
     app.state.answers = Answers()
     app.state.exposition = exposition
     app.state.webhooks = dict(receivers or {})
-    for module in (status, offers, leases, why, nodes, providers, webhooks):
+    app.state.billing = desk
+    app.state.stripe_webhook = stripe_webhook
+    for module in (status, offers, leases, why, nodes, providers, billing, webhooks):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.add_middleware(BoundedBodies)

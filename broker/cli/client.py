@@ -41,6 +41,10 @@ class Client:
         self._path = path
         self._timeout = timeout
 
+    def with_timeout(self, seconds: float) -> "Client":
+        """The same daemon, for what takes longer."""
+        return Client(self._path, seconds)
+
     def get(self, *parts: str, **query: str | int | None) -> Document:
         """`parts` are the path's segments below /api/v1; query values that are None are left out."""
         asked = {key: value for key, value in query.items() if value is not None}

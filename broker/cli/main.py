@@ -35,6 +35,9 @@ _COMMANDS = {
     "ledger": Lazy(target="broker.cli.ledger:ledger", help="The ledger as a whole: back it up, bring it back."),
     "report": Lazy(target="broker.cli.offline.report:report", help="What jobs used, from exports of sacct alone."),
     "usage": Lazy(target="broker.cli.usage:usage", help="Exports of sacct into the ledger."),
+    "rate": Lazy(target="broker.cli.rate:rate", help="What usage is charged at: list, set."),
+    "invoice": Lazy(target="broker.cli.invoice:invoice", help="A month's charges: preview, close, export, push."),
+    "stripe": Lazy(target="broker.cli.stripe:stripe", help="Who collects them: how they stand, ways to pay, credit."),
     "simulate": Lazy(
         target="broker.cli.offline.simulate:simulate", help="Replay a trace of jobs: cost, carbon, waits."
     ),

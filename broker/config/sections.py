@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from broker.catalog import accelerators
+from broker.config.billing import read_billing
 from broker.config.credentials import USER_PATTERN, USER_RULE, read_provider
 from broker.config.database import read_database
 from broker.config.reading import InvalidConfig, Problem, Section, nearest, shown
@@ -28,7 +29,7 @@ from broker.core.demand import Limits, Shape
 KINDS = frozenset({"lambda", "vast"})
 """The adapters a configuration may name."""
 
-_TABLES = ("site", "slurm", "overlay", "limits", "node", "policy")
+_TABLES = ("site", "slurm", "overlay", "limits", "node", "policy", "billing")
 _DNS_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _PRIVATE = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
 _DAY_S = 86400
@@ -53,6 +54,7 @@ def parse(text: str, path: Path, environ: Mapping[str, str] | None = None, kinds
     limits = _limits(sections["limits"])
     node = _node(sections["node"], site)
     policy = _policy(sections["policy"])
+    billing = read_billing(sections["billing"], environ, site.currency)
     shapes = _shapes(document.get("shape", []), problems)
     overlay = _overlay(sections["overlay"], shapes)
     providers = _providers(document.get("provider", {}), environ, kinds, problems)
@@ -73,6 +75,7 @@ def parse(text: str, path: Path, environ: Mapping[str, str] | None = None, kinds
         providers=providers,
         policy=policy,
         signals=signals,
+        billing=billing,
     )
 
 

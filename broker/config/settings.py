@@ -1,6 +1,6 @@
 """What the configuration says, parsed and checked. Every value here can be trusted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -165,6 +165,30 @@ class SignalSettings:
     path: Path | None = None
 
 
+class StripeMode(StrEnum):
+    """Who makes the invoices: nobody but us; we, and Stripe collects them; Stripe, from the usage it is told."""
+
+    OFF = "off"
+    INVOICES = "invoices"
+    METERS = "meters"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BillingSettings:
+    """`currency`: of the invoices. `stripe_days_until_due` None: Stripe charges the payer's card or account by itself.
+
+    `stripe_url` None: Stripe's own. `stripe_webhook_secret` None: no webhooks are taken.
+    """
+
+    currency: str = "USD"
+    stripe: StripeMode = StripeMode.OFF
+    stripe_key: Secret | None = None
+    stripe_webhook_secret: Secret | None = None
+    stripe_url: str | None = None
+    stripe_days_until_due: int | None = None
+    stripe_return_url: str = "https://stripe.com"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     mode: str
@@ -184,3 +208,4 @@ class Settings:
     providers: dict[str, ProviderSettings]
     policy: Policy
     signals: tuple[SignalSettings, ...] = ()
+    billing: BillingSettings = field(default_factory=BillingSettings)

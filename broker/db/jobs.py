@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from broker.db import occupancies
 from broker.db.schema import attended_jobs
 
 
@@ -18,8 +19,12 @@ class AttendedJob:
     ended_at: datetime | None
 
 
-def attend(db: Connection, job_id: int, lease_id: str, user: str, now: datetime) -> None:
-    """Write that the user's home is about to be exported to the lease's node for this job; repeating renews it."""
+def attend(db: Connection, job_id: int, lease_id: str, user: str, now: datetime, account: str | None = None) -> None:
+    """Write that the user's home is about to be exported to the lease's node for this job; repeating renews it.
+
+    From the first time on the job holds the machine, and Slurm's `account` pays it.
+    """
+    occupancies.begin(db, lease_id, job_id, user, account, now)
     db.execute(delete(attended_jobs).where(attended_jobs.c.job_id == job_id, attended_jobs.c.lease_id == lease_id))
     db.execute(insert(attended_jobs).values(job_id=job_id, lease_id=lease_id, user=user, attended_at=now))
 
@@ -49,8 +54,12 @@ def mounted(db: Connection, job_id: int, lease_id: str, now: datetime) -> None:
     )
 
 
-def end(db: Connection, job_id: int, lease_id: str, now: datetime) -> None:
-    """The home is unmounted and no longer exported for this job on this lease."""
+def end(db: Connection, job_id: int, lease_id: str, now: datetime, ran_until: datetime | None = None) -> None:
+    """The home is unmounted and no longer exported for this job on this lease.
+
+    `ran_until`: when Slurm says that the job ended; None: it does not say.
+    """
+    occupancies.end(db, lease_id, job_id, min(now, ran_until or now))
     db.execute(
         update(attended_jobs)
         .where(attended_jobs.c.job_id == job_id, attended_jobs.c.lease_id == lease_id)

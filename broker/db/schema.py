@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 
 from sqlalchemy import (
     JSON,
@@ -51,6 +52,19 @@ class Money(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value)
+
+
+class Exact(TypeDecorator[Fraction]):
+    """An exact fraction, as text: `n/d`."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Fraction | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Fraction | None:
+        return None if value is None else Fraction(value)
 
 
 def _states(states: frozenset[LeaseState] | type[LeaseState]) -> str:
@@ -359,3 +373,235 @@ Index(
     sqlite_where=text("supersedes IS NULL"),
     postgresql_where=text("supersedes IS NULL"),
 )
+
+occupancies = Table(
+    "occupancies",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("lease_id", ForeignKey("leases.id"), nullable=False, index=True),
+    Column("job_id", Integer, nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("account", String(64)),
+    Column("began_at", Utc, nullable=False),
+    Column("ended_at", Utc),
+    CheckConstraint("ended_at IS NULL OR began_at <= ended_at", name="ends_in_order"),
+)
+"""Which job held which machine when. Unlike `attended_jobs`, a job that came back to a machine has a row for each time."""
+Index(
+    "uq_occupancies_open",
+    occupancies.c.lease_id,
+    occupancies.c.job_id,
+    unique=True,
+    sqlite_where=text("ended_at IS NULL"),
+    postgresql_where=text("ended_at IS NULL"),
+)
+
+lease_payers = Table(
+    "lease_payers",
+    metadata,
+    Column("lease_id", ForeignKey("leases.id"), primary_key=True),
+    Column("job_id", Integer, nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("account", String(64)),
+)
+"""For which job's user and account the machine was bought: it pays what no job holds."""
+
+metered_leases = Table(
+    "metered_leases",
+    metadata,
+    Column("lease_id", ForeignKey("leases.id"), primary_key=True),
+    Column("provider", String(64)),
+    Column("accelerator", String(32)),
+    Column("units", Integer, nullable=False),
+    Column("granularity_s", Integer, nullable=False),
+    Column("until", Utc),
+    Column("settled", Boolean, nullable=False),
+    CheckConstraint("units > 0 AND granularity_s > 0", name="counts_something"),
+)
+"""What a lease's usage is counted by, as it was when it was first metered. `settled`: nothing is expected to change."""
+Index("ix_metered_leases_settled", metered_leases.c.settled)
+
+usage_entries = Table(
+    "usage_entries",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("lease_id", ForeignKey("leases.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("job_id", Integer),
+    Column("user", String(64)),
+    Column("account", String(64)),
+    Column("began_at", Utc, nullable=False),
+    Column("ended_at", Utc, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("provider", String(64)),
+    Column("accelerator", String(32)),
+    Column("units", Integer, nullable=False),
+    Column("price_per_hour", Money, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("written_at", Utc, nullable=False),
+    Column("reverses", ForeignKey("usage_entries.id"), unique=True),
+    CheckConstraint("began_at < ended_at", name="takes_time"),
+    CheckConstraint("0 < part AND part <= parts", name="part_of_a_whole"),
+    CheckConstraint("kind IN ('boot', 'failed_boot', 'job', 'idle', 'parked', 'release')", name="kind_known"),
+)
+"""Append-only. An entry is taken back by one that `reverses` it, once at most, and never changed."""
+Index("ix_usage_entries_ended_at", usage_entries.c.ended_at)
+
+billing_terms = Table(
+    "billing_terms",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("account", String(64)),
+    Column("accelerator", String(32)),
+    Column("slice_kind", String(16)),
+    Column("name", String(64)),
+    Column("value", Money),
+    Column("text", String(64)),
+    Column("currency", String(3)),
+    Column("effective_from", Utc, nullable=False),
+    Column("source", Text),
+    Column("set_by", String(64), nullable=False),
+    Column("set_at", Utc, nullable=False),
+)
+"""Append-only: what usage is charged at, from when on (`billing/terms.py`)."""
+
+billing_turn = Table(
+    "billing_turn",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("turn", Integer, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+"""One row, bumped by whoever meters, closes or sets terms: these run one after the other."""
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(96), nullable=False, unique=True),
+    Column("account", String(64), nullable=False),
+    Column("period_start", Utc, nullable=False),
+    Column("period_end", Utc, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("cost_centre", String(64)),
+    Column("lines", JSON, nullable=False),
+    Column("taxes", JSON, nullable=False),
+    Column("carried_in", Exact, nullable=False),
+    Column("net_minor", BigInteger, nullable=False),
+    Column("carried_out", Exact, nullable=False),
+    Column("closed_at", Utc, nullable=False),
+    Column("closed_by", String(64), nullable=False),
+    Column("refers_to", ForeignKey("invoices.id")),
+    Column("note", Text),
+    CheckConstraint("period_start < period_end", name="period_in_order"),
+)
+"""Append-only: closed invoices and the credit notes about them."""
+Index(
+    "uq_invoices_account_period",
+    invoices.c.account,
+    invoices.c.period_start,
+    unique=True,
+    sqlite_where=text("refers_to IS NULL"),
+    postgresql_where=text("refers_to IS NULL"),
+)
+Index("uq_invoices_refers_to_note", invoices.c.refers_to, invoices.c.note, unique=True)
+
+invoiced_entries = Table(
+    "invoiced_entries",
+    metadata,
+    Column("entry_id", ForeignKey("usage_entries.id"), primary_key=True),
+    Column("invoice_id", ForeignKey("invoices.id"), nullable=False, index=True),
+)
+"""An entry is on one invoice at most."""
+
+charges = Table(
+    "charges",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("entry_id", ForeignKey("usage_entries.id"), nullable=False, index=True),
+    Column("invoice_id", ForeignKey("invoices.id"), nullable=False, index=True),
+    Column("account", String(64), nullable=False),
+    Column("user", String(64)),
+    Column("job_id", Integer),
+    Column("kind", String(16), nullable=False),
+    Column("accelerator", String(32)),
+    Column("began_at", Utc, nullable=False),
+    Column("ended_at", Utc, nullable=False),
+    Column("unit_us", Exact, nullable=False),
+    Column("free_us", Exact, nullable=False),
+    Column("free_scope", String(32)),
+    Column("unit_price", Exact, nullable=False),
+    Column("basis", String(32), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("exchange", Money, nullable=False),
+    Column("exchange_source", Text),
+    Column("percent", Money, nullable=False),
+    Column("amount", Exact, nullable=False),
+    Column("terms", JSON, nullable=False),
+)
+"""Append-only: what each invoiced entry was charged at, exactly."""
+
+usage_outbox = Table(
+    "usage_outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("account", String(64), nullable=False),
+    Column("meter", String(32), nullable=False),
+    Column("hour", Utc, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("identifier", String(100), nullable=False, unique=True),
+    Column("value", Money, nullable=False),
+    Column("total_us", Exact, nullable=False),
+    Column("sendable_at", Utc, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("first_try_at", Utc),
+    Column("not_before", Utc),
+    Column("sent_at", Utc),
+    Column("error", Text),
+    CheckConstraint("state IN ('due', 'sending', 'sent', 'dead', 'too_late')", name="state_known"),
+    CheckConstraint("state IN ('due', 'too_late') OR first_try_at IS NOT NULL", name="tried_before_sent"),
+    UniqueConstraint("account", "meter", "hour", "revision"),
+)
+"""Usage to tell a meter outside, written in the transaction that wrote the entries. `total_us`: of the hour, after it."""
+Index("ix_usage_outbox_state", usage_outbox.c.state)
+
+stripe_objects = Table(
+    "stripe_objects",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("stripe_id", String(255), index=True),
+    Column("idempotency_key", String(255), nullable=False, unique=True),
+    Column("tries", Integer, nullable=False),
+    Column("intended_at", Utc, nullable=False),
+    Column("made_at", Utc),
+    CheckConstraint("(stripe_id IS NULL) = (made_at IS NULL)", name="made_with_its_id"),
+)
+"""What we make at Stripe: the wish before the call, its id after the answer."""
+
+stripe_states = Table(
+    "stripe_states",
+    metadata,
+    Column("stripe_id", String(255), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("said_at", Utc, nullable=False),
+    Column("written_at", Utc, nullable=False),
+)
+"""What Stripe last said of an object of ours. `said_at`: its own time; what is older is not taken."""
+
+stripe_events = Table(
+    "stripe_events",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("kind", String(100), nullable=False),
+    Column("created", Utc, nullable=False),
+    Column("received_at", Utc, nullable=False),
+    Column("to_fetch", Boolean, nullable=False),
+)
+"""Webhooks taken, each once. `to_fetch`: only its id came, and what it says is still to be read."""

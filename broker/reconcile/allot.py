@@ -21,7 +21,7 @@ from broker.core.demand import Job, Place, Request, Wishes
 from broker.core.errors import BrokerError, StaleLease
 from broker.core.leases import HOLDS_NODE, Lease, LeaseState
 from broker.core.offers import Offer
-from broker.db import blocks, boots, leases, offers, purchasing, steps
+from broker.db import blocks, boots, leases, offers, payers, purchasing, steps
 from broker.db.engine import reading
 from broker.placement.chances import Model
 from broker.placement.planner import SOLD_OUT, Plan, plan
@@ -311,6 +311,8 @@ def _take_over(look: _Pass, party: Party) -> bool:
                 if gone or HOME_STEP in steps.of_lease(db, machine.id):
                     raise StaleLease(machine.id)  # given up, or further on meanwhile: all of it is looked at anew
                 purchases.take_over(db, ours, theirs, look.now)
+                if party.job is not None:
+                    payers.record(db, machine.id, party.job.id, party.job.user, party.job.account)
                 steps.forget_after(db, machine.id, steps.BEFORE_NODE)
         look.changed = True
         for machine in there:
@@ -386,6 +388,8 @@ def _write(look: _Pass, chosen: Sequence[tuple[Party, Offer]]) -> None:
 def _allotted(db: Connection, lease: Lease, offer: Offer, job: Job | None, said: str | None, now: datetime) -> None:
     if job is not None and job.id != lease.job_id:
         lease = leases.amend(db, lease, f"it is job {job.id} that waits for the node", now, job_id=job.id)
+    if job is not None:
+        payers.record(db, lease.id, job.id, job.user, job.account)
     leases.amend(
         db,
         lease,

@@ -260,7 +260,7 @@ def _bring_home(world: World, job: Job, lease: Lease) -> None:
         # The intent first: if we die after the export, the open row makes the next run take it away.
         with world.engine.begin() as db:
             _still_a_node(leases.get(db, lease.id))
-            jobs.attend(db, job.id, lease.id, job.user, now)
+            jobs.attend(db, job.id, lease.id, job.user, now, job.account)
         address = str(world.site.addresses[lease.node])
         home = world.as_user.export_home(job.user, lease.id, public_key, address)
         # A fence meanwhile took away what it found, and may have looked before the export was there.
@@ -305,7 +305,8 @@ def _take_home_away(world: World, attended: AttendedJob) -> bool:
                     log.warning("job=%s node=%s home not unmounted in order: %s", attended.job_id, lease.node, exc)
             world.as_user.unexport_home(attended.user, attended.lease_id)
         with world.engine.begin() as db:
-            jobs.end(db, attended.job_id, attended.lease_id, world.clock())
+            ran_until = job.ended_at if job is not None and job.state not in HOLDS else None
+            jobs.end(db, attended.job_id, attended.lease_id, world.clock(), ran_until)
     log.info("job=%s user=%s node=%s home taken away", attended.job_id, attended.user, lease.node)
     return True
 

@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-PURE = {"core", "catalog", "placement"}
+PURE = {"core", "catalog", "placement", "billing"}
 BASIS = PURE | {"config", "templating"}
-ADAPTERS = {"providers", "signals", "slurm", "provisioning", "db", "privileged"}
+ADAPTERS = {"providers", "signals", "slurm", "provisioning", "db", "privileged", "cashier"}
 INSIDE = BASIS | ADAPTERS | {"accounting", "services", "reconcile"}
 
 # Part of the broker → the parts it may import, itself aside. `cli/offline` is a part of its own.
@@ -22,12 +22,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Reads exports of sacct, and nothing else.
     "accounting": {"core", "catalog"},
     "simulate": PURE | {"accounting"},
+    "billing": {"core"},
     "config": PURE,
     "templating": {"core"},
     "providers": BASIS,
     "signals": BASIS,
     "slurm": BASIS,
     "provisioning": BASIS,
+    "cashier": BASIS,
     "db": BASIS | {"accounting"},
     "privileged": {"core"},
     "services": INSIDE,

@@ -1,21 +1,38 @@
 import io
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
-from factories import NOON, a_lease, a_run, an_offer
+from billing_world import Machine, a_billing, a_metering, a_term
+from factories import NOON, Clock, a_lease, a_run, an_offer
 from sqlalchemy import MetaData, inspect
 
+from broker.billing.invoices import period_of
 from broker.core.blocks import Cause, Failure
 from broker.core.errors import BrokerError
 from broker.core.leases import LeaseState
 from broker.core.observations import Look, Observation, Source
 from broker.core.usage import UsageEvent, UsageKind
-from broker.db import blocks, jobs, leases, looks, observations, offers, purchasing, residue, sacct_runs, steps, usage
+from broker.db import (
+    blocks,
+    jobs,
+    leases,
+    looks,
+    observations,
+    offers,
+    purchasing,
+    residue,
+    sacct_runs,
+    steps,
+    stripe,
+    usage,
+)
 from broker.db.backup import HISTORY, dump, load, read
 from broker.db.engine import connect, current_revision, known_revisions, migrate, open_ledger, reading
 from broker.db.folding import Retention, fold
 from broker.db.schema import metadata
+from broker.services.usage_outbox import UsageOutbox
 
 
 def filled(engine):
@@ -54,7 +71,26 @@ def filled(engine):
         purchasing.set_paused(db, "maintenance", "root")
         for run in (a_run(), a_run(suspended=20)):  # what sacct said, and its correction
             sacct_runs.add(db, [run], "november.psv", NOON)
+    bill(engine)
     return lease
+
+
+def bill(engine):
+    """A closed month with a credit note, and Stripe's side of it."""
+    month = datetime(2026, 10, 1, tzinfo=UTC)
+    clock = Clock(NOON)
+    metering = a_metering(engine, told=UsageOutbox(cluster="test").tell)
+    billing = a_billing(engine, clock, metering=metering)
+    billing.set_term(a_term("price", "2.99", month, accelerator="H100"), "root")
+    machine = Machine(engine, month, node="h100-9").ready(month)
+    machine.job(9, month, month + timedelta(hours=4)).given_back(month + timedelta(hours=5))
+    billing.close(period_of("2026-10"), None, "root")
+    billing.credit("2026-10-lab", Decimal("1.00"), "broken", "root")
+    with engine.begin() as db:
+        stripe.intend(db, "customer", "lab", "key-1", 1, NOON)
+        stripe.made(db, "customer", "lab", "cus_1", NOON)
+        stripe.say(db, stripe.Said(stripe_id="in_1", kind="invoice", status="open", detail={}, said_at=NOON), NOON)
+        stripe.take_event(db, "evt_1", "invoice.paid", NOON, NOON, to_fetch=False)
 
 
 def rows(engine):
