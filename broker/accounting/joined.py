@@ -84,7 +84,7 @@ def _row(layout: Layout, fields: list[str]) -> Row | None:
         fields = fields[:-1]
     extra = len(fields) - len(layout.names)
     free = [place for place, name in enumerate(layout.names) if name in FREE_TEXT]
-    if extra < 0 or (extra and not free) or comb(extra + len(free) - 1, extra) > _MOST_WAYS:
+    if extra < 0 or (extra and (not free or comb(extra + len(free) - 1, extra) > _MOST_WAYS)):
         return None
     found: Row | None = None
     for places in combinations_with_replacement(free, extra):

@@ -49,8 +49,8 @@ _CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?")
 _LONGEST_S = 100 * 366 * 86400  # a century: Slurm's words for "no value" (2^32 - 2, 2^64 - 2) are longer
 _LAST_S = 7_258_118_400  # the year 2200: no time of a job lies beyond, and calendars end
 _MOST_DIGITS = 9  # of a count of devices; what seconds times more would be, no sum here holds
-_LONGEST_NAMES = {"cluster": 64, "raw_id": 32, "state": 32} | dict.fromkeys(
-    ("sluid", "user", "account", "partition", "qos"), 120
+_LONGEST_NAMES = {"cluster": 64, "sluid": 64, "raw_id": 32, "state": 32} | dict.fromkeys(
+    ("user", "account", "partition", "qos"), 120
 )
 """Characters; Slurm's own names are shorter, and the ledger's columns as wide."""
 

@@ -119,6 +119,13 @@ def test_leases_of_nodes_without_a_name_are_refused(export, node):
         read_leases(export(json.dumps({"leases": [lease]}), "leases.json"))
 
 
+def test_a_row_in_two_lines_of_an_export_without_free_text_is_bad(export):
+    found = read(export("JobIDRaw|State|ElapsedRaw|User\n1|COMPLETED\n|5|alice\n2|COMPLETED|5|bob\n"))
+
+    assert [(line.number, line.reason) for line in found.bad] == [(2, "not 4 fields"), (3, "not 4 fields")]
+    assert found.runs["user"].to_list() == ["bob"]
+
+
 def test_nul_in_a_name_is_taken_out(export):
     found = read(export(HEADER + GOOD.replace("alice", "al\0ice")))
 
