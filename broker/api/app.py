@@ -9,6 +9,7 @@ from broker.api import problems
 from broker.api.bodies import BoundedBodies
 from broker.api.idempotency import Answers
 from broker.api.operations import Operations
+from broker.api.plain import PlainAddresses
 from broker.api.routes import billing, leases, metrics, nodes, offers, providers, status, webhooks, why
 from broker.services.billing_desk import Desk
 from broker.services.stripe_webhook import StripeWebhook
@@ -43,5 +44,6 @@ def create_app(
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(metrics.router)
     app.add_middleware(BoundedBodies)
-    problems.install(app)  # after BoundedBodies, so that it stands around it
+    app.add_middleware(PlainAddresses)
+    problems.install(app)  # last, so that it stands around them
     return app

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from broker.api.plain import Plain
 from broker.api.schemas import Time
 from broker.billing.export import exact_text
 from broker.billing.invoices import Invoice, Line, amount_text
@@ -16,8 +17,8 @@ from broker.services.billing_desk import AtTheCashier
 from broker.services.cashier import Difference, Pushed
 
 Amount = Annotated[Decimal, Field(max_digits=24, allow_inf_nan=False)]
-Account = Annotated[str, Field(min_length=1, max_length=64)]
-Month = Annotated[str, Field(min_length=7, max_length=7)]
+Account = Annotated[Plain, Field(min_length=1, max_length=64)]
+Month = Annotated[Plain, Field(min_length=7, max_length=7)]
 
 
 class TermBody(BaseModel):
@@ -26,14 +27,14 @@ class TermBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     kind: TermKind
     value: Amount | None = None
-    text: Annotated[str | None, Field(max_length=64)] = None
+    text: Annotated[Plain | None, Field(max_length=64)] = None
     account: Account | None = None
-    gpu: Annotated[str | None, Field(min_length=1, max_length=32)] = None
+    gpu: Annotated[Plain | None, Field(min_length=1, max_length=32)] = None
     slice_kind: SliceKind | None = None
-    name: Annotated[str | None, Field(max_length=64)] = None
-    currency: Annotated[str | None, Field(max_length=3)] = None
+    name: Annotated[Plain | None, Field(max_length=64)] = None
+    currency: Annotated[Plain | None, Field(max_length=3)] = None
     effective_from: datetime | None = None
-    source: Annotated[str | None, Field(max_length=200)] = None
+    source: Annotated[Plain | None, Field(max_length=200)] = None
 
 
 class CloseBody(BaseModel):
@@ -47,18 +48,18 @@ class CreditBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     amount: Amount
-    reason: Annotated[str, Field(min_length=1, max_length=200)]
+    reason: Annotated[Plain, Field(min_length=1, max_length=200)]
 
 
 class PushBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    invoices: Annotated[list[str], Field(max_length=1000)] = []
+    invoices: Annotated[list[Plain], Field(max_length=1000)] = []
     period: Month | None = None
 
 
 class GrantBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, Field(min_length=1, max_length=60)]
+    name: Annotated[Plain, Field(min_length=1, max_length=60)]
     amount: Amount
     expires: datetime | None = None
     paid: bool = False

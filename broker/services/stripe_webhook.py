@@ -96,7 +96,7 @@ def _parsed(body: bytes) -> _Event:
     try:
         said = json.loads(body)
         kind, event_id, created = said["type"], said["id"], said["created"]
-        if not (isinstance(kind, str) and isinstance(event_id, str) and 0 < len(event_id) <= 255 and len(kind) <= 100):
+        if not (_is_name(kind, 100) and _is_name(event_id, 255)):
             raise ValueError
         # Thin events tell their time as text, the others as seconds.
         at = datetime.fromtimestamp(created, UTC) if isinstance(created, int) else datetime.fromisoformat(created)
@@ -104,9 +104,14 @@ def _parsed(body: bytes) -> _Event:
         thing = data.get("object") or {}
         if at.tzinfo is None or not isinstance(thing, dict):
             raise ValueError
-        return _Event(id=event_id, kind=kind, created=at, thing=thing)
+        return _Event(id=event_id, kind=kind, created=at.astimezone(UTC), thing=thing)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError):
         raise UnreadableWebhook("The webhook is signed, but it is no event of Stripe's; nothing was written.") from None
+
+
+def _is_name(said: object, longest: int) -> bool:
+    """Stripe's own names are plain; PostgreSQL takes no NUL, and nothing a lone surrogate."""
+    return isinstance(said, str) and 0 < len(said) <= longest and said.isascii() and said.isprintable()
 
 
 def _word(event: _Event) -> Said | None:
@@ -115,16 +120,22 @@ def _word(event: _Event) -> Said | None:
     if family != "invoice" or thing.get("object") != "invoice":
         return None
     stripe_id, status = thing.get("id"), thing.get("status")
-    if not isinstance(stripe_id, str) or status not in ORDER:
+    if (
+        not isinstance(stripe_id, str)
+        or not _is_name(stripe_id, 255)
+        or not isinstance(status, str)
+        or status not in ORDER
+    ):
         return None
+    url = thing.get("hosted_invoice_url")
     attempts, following = thing.get("attempt_count"), thing.get("next_payment_attempt")
     detail = {
         "attempts": attempts if isinstance(attempts, int) else 0,
         "next_attempt_at": _moment(following),
-        "url": str(thing.get("hosted_invoice_url") or "") or None,
+        "url": url if isinstance(url, str) and _is_name(url, 2000) else None,
         "trouble": event.kind if event.kind in {"invoice.payment_failed", "invoice.payment_action_required"} else None,
     }
-    return Said(stripe_id=stripe_id, kind="invoice", status=str(status), detail=detail, said_at=event.created)
+    return Said(stripe_id=stripe_id, kind="invoice", status=status, detail=detail, said_at=event.created)
 
 
 def _moment(seconds: object) -> str | None:

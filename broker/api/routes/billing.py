@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from broker.api.auth import Operator
@@ -55,6 +55,7 @@ def _desk(request: Request) -> DeskOf:
 Desk = Annotated[DeskOf, Depends(_desk)]
 Month = Annotated[str, Query(min_length=7, max_length=7, description="A month, such as 2026-11.")]
 Account = Annotated[str | None, Query(min_length=1, max_length=64)]
+AccountInPath = Annotated[str, Path(min_length=1, max_length=64)]
 
 
 @router.get("/billing/terms")
@@ -172,20 +173,20 @@ def reconcile(*, body: CloseBody, _who: Operator, desk: Desk) -> ReconciledDocum
 
 
 @router.post("/stripe/{account}/setup-link")
-def setup_link(account: str, _who: Operator, desk: Desk) -> LinkDocument:
+def setup_link(account: AccountInPath, _who: Operator, desk: Desk) -> LinkDocument:
     """A page of Stripe's where the account's payer leaves a way to pay."""
     return LinkDocument(account=account, url=desk.setup_link(account))
 
 
 @router.post("/stripe/{account}/grants")
-def grant(*, account: str, body: GrantBody, _who: Operator, desk: Desk) -> MadeDocument:
+def grant(*, account: AccountInPath, body: GrantBody, _who: Operator, desk: Desk) -> MadeDocument:
     """Prepaid or given money; the same name again is the same grant."""
     made = desk.grant(account, body.name, body.amount, body.expires, body.paid)
     return MadeDocument(account=account, stripe_id=made)
 
 
 @router.post("/stripe/{account}/subscription")
-def subscribe(account: str, _who: Operator, desk: Desk) -> MadeDocument:
+def subscribe(account: AccountInPath, _who: Operator, desk: Desk) -> MadeDocument:
     """A subscription to the metered prices; again: what is new is added."""
     return MadeDocument(account=account, stripe_id=desk.subscribe(account))
 
