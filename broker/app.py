@@ -193,6 +193,7 @@ def build(
         road=outside.road,
         addresses=site.addresses,
         granularity=granularity,
+        only_running=frozenset(name for name, provider in providers.items() if not provider.bills_loading),
         image=site.image,
         lease_logs=site.lease_logs,
         ssh=lambda lease: (

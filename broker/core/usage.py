@@ -36,11 +36,20 @@ class CostBounds:
     currency: str
 
 
-def bounds(start: UsageEvent, end: UsageEvent | None, now: datetime, granularity: timedelta) -> CostBounds:
-    """Bounds of one lease's cost when the provider bills begun units of `granularity`; `end` None: still running."""
+def bounds(
+    start: UsageEvent,
+    end: UsageEvent | None,
+    now: datetime,
+    granularity: timedelta,
+    runs_since: datetime | None = None,
+) -> CostBounds:
+    """Bounds of one lease's cost when the provider bills begun units of `granularity`; `end` None: still running.
+
+    `runs_since`: when the machine was first seen to run, where nothing is billed before; None: billed from the purchase on.
+    """
     last_low = end.not_before if end else now
     last_high = end.not_after if end else now
-    low = max(timedelta(0), last_low - start.not_after)
+    low = max(timedelta(0), last_low - (runs_since or start.not_after))
     high = max(timedelta(0), last_high - start.not_before)
     return CostBounds(
         low=cost(start.price_per_hour, _billed_seconds(low, granularity)).quantize(_MICRO, ROUND_FLOOR),

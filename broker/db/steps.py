@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from broker.core.leases import LeaseState
 from broker.db.chunks import chunks
@@ -55,4 +55,14 @@ def histories(db: Connection, lease_ids: Iterable[str]) -> dict[str, list[tuple[
         query = select(*columns).where(lease_steps.c.lease_id.in_(some)).order_by(lease_steps.c.finished_at)
         for row in db.execute(query):
             found[row.lease_id].append((row.name, row.finished_at, row.seconds))
+    return found
+
+
+def first(db: Connection, lease_ids: Iterable[str]) -> dict[str, datetime]:
+    """Lease → when the first of its steps ended well; none for one that never came so far."""
+    found: dict[str, datetime] = {}
+    for some in chunks(lease_ids):
+        query = select(lease_steps.c.lease_id, func.min(lease_steps.c.finished_at))
+        rows = db.execute(query.where(lease_steps.c.lease_id.in_(some)).group_by(lease_steps.c.lease_id))
+        found.update((lease_id, at) for lease_id, at in rows)
     return found

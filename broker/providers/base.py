@@ -15,6 +15,8 @@ class Provider(Protocol):
     """How long a created instance may be missing from `instances()`."""
     bill_granularity_seconds: int
     """The provider bills begun units of this length."""
+    bills_loading: bool
+    """Billed from the purchase on. False: only from when the machine runs, which `create` does not wait for."""
     power_off_stops_billing: bool
 
     def offers(self) -> Reading:

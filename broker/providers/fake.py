@@ -14,6 +14,7 @@ class FakeProvider:
 
     visibility_lag_seconds = 10.0
     bill_granularity_seconds = 60
+    bills_loading = True
     power_off_stops_billing = False
 
     def __init__(self, name: str, offers: Callable[[], list[Offer]], *, deletes_take: int = 1) -> None:

@@ -60,6 +60,7 @@ class LambdaProvider:
 
     visibility_lag_seconds = 20.0
     bill_granularity_seconds = 60
+    bills_loading = True
     power_off_stops_billing = False
 
     def __init__(

@@ -62,6 +62,7 @@ class VastProvider:
 
     visibility_lag_seconds = 40.0
     bill_granularity_seconds = 1
+    bills_loading = False
     power_off_stops_billing = False
     """A VM that is off is a stopped contract: its GPUs are free, its disk is charged on."""
 

@@ -23,7 +23,9 @@ from broker.slurm.wishes import read_wishes
 
 
 class Operations:
-    """`granularity`: credential → its billing unit; `ssh`: a lease's port, user and key file."""
+    """`granularity`: credential → its billing unit; `only_running`: credentials that bill nothing before a machine runs;
+    `ssh`: a lease's port, user and key file.
+    """
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Operations:
         road: str,
         addresses: Mapping[str, IPv4Address],
         granularity: Mapping[str, timedelta],
+        only_running: frozenset[str],
         image: str,
         lease_logs: Path,
         ssh: Callable[[Lease], tuple[int, str, Path]],
@@ -52,6 +55,7 @@ class Operations:
         self._road = road
         self._addresses = addresses
         self._granularity = granularity
+        self._only_running = only_running
         self._image = image
         self._lease_logs = lease_logs
         self._ssh = ssh
@@ -73,7 +77,11 @@ class Operations:
             else:
                 rows = leases.all_leases(db) if include_released else leases.living(db)
             used = usage.of_leases(db, (lease.id for lease in rows))
-        return [LeaseLine(lease=lease, cost=self._cost(lease, used.get(lease.id, {}))) for lease in rows]
+            reached = steps.first(db, (lease.id for lease in rows if lease.provider in self._only_running))
+        return [
+            LeaseLine(lease=lease, cost=self._cost(lease, used.get(lease.id, {}), reached.get(lease.id)))
+            for lease in rows
+        ]
 
     def lease(self, lease_id: str) -> LeaseView:
         """NotFound."""
@@ -191,17 +199,22 @@ class Operations:
                     for name, at, seconds in done.get(lease.id, ())
                 ),
                 usage=tuple(_in_order(used.get(lease.id, {}).values())),
-                cost=self._cost(lease, used.get(lease.id, {})),
+                cost=self._cost(
+                    lease, used.get(lease.id, {}), min((at for _, at, _ in done.get(lease.id, ())), default=None)
+                ),
             )
             for lease in rows
         ]
 
-    def _cost(self, lease: Lease, used: Mapping[UsageKind, UsageEvent]) -> CostBounds | None:
+    def _cost(self, lease: Lease, used: Mapping[UsageKind, UsageEvent], reached: datetime | None) -> CostBounds | None:
+        """`reached`: when a step of its join first ended well, which is when the machine was first seen to run."""
         start = used.get(UsageKind.START)
         if start is None:
             return None
         unit = self._granularity.get(lease.provider or "", timedelta(seconds=1))
-        return bounds(start, used.get(UsageKind.END), self._clock(), unit)
+        now = self._clock()
+        runs_since = (reached or now) if lease.provider in self._only_running else None
+        return bounds(start, used.get(UsageKind.END), now, unit, runs_since)
 
 
 def _in_order(events: Iterable[UsageEvent]) -> list[UsageEvent]:

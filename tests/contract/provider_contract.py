@@ -177,6 +177,7 @@ class ProviderContract:
         assert provider.visibility_lag_seconds >= 0
         assert provider.bill_granularity_seconds > 0
         assert provider.power_off_stops_billing in {True, False}
+        assert provider.bills_loading in {True, False}
         assert provider.create_wait_seconds() == 0
         assert provider.reserve_create() is True
         assert provider.create_wait_seconds() >= 0

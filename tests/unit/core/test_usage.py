@@ -29,6 +29,14 @@ def test_a_machine_that_still_runs_costs_up_to_now():
     assert cost.low == cost.high == Decimal("3")
 
 
+def test_where_nothing_is_billed_before_the_machine_runs_the_low_bound_begins_when_it_was_seen_to():
+    start, end = event(UsageKind.START, 0, 2), event(UsageKind.END, 62, 63)
+    cost = bounds(start, end, NOON, timedelta(seconds=1), NOON + timedelta(seconds=32))
+    assert (cost.low, cost.high) == (Decimal("0.05"), Decimal("0.105"))
+    never_seen = bounds(start, end, NOON, timedelta(seconds=1), NOON + timedelta(hours=1))
+    assert never_seen.low == 0
+
+
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 500), st.integers(0, 9), st.integers(1, 3600))
 def test_the_true_bill_always_lies_within_the_bounds(start, start_slack, life, end_slack, unit):
     end = start + start_slack + life

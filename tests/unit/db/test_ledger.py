@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from broker.core.blocks import Cause
 from broker.core.errors import IllegalMove, LedgerUnavailable, NotFound, StaleLease
 from broker.core.leases import MOVES, LeaseState
-from broker.db import blocks, leases, purchasing
+from broker.db import blocks, leases, purchasing, steps
 from broker.db.engine import connect, migrate, reading
 from broker.db.schema import metadata
 
@@ -146,3 +146,14 @@ def test_of_the_old_suspensions_a_refused_credential_is_kept(tmp_path):
     assert (block.provider, block.cause, block.until) == ("lambda-a", Cause.REFUSED, until)
     assert block.is_open(until + timedelta(days=1))
     engine.dispose()
+
+
+def test_when_a_machine_was_first_reached_is_the_end_of_its_first_step(engine):
+    reached, never = a_lease(), a_lease(node="h100-8", request_id="r-8")
+    with engine.begin() as db:
+        for lease in (reached, never):
+            leases.add(db, lease, "bought", NOON)
+        steps.record(db, reached.id, "facts", {}, 1.0, NOON + timedelta(minutes=5))
+        steps.record(db, reached.id, "host_key", {}, 1.0, NOON + timedelta(minutes=2))
+    with reading(engine) as db:
+        assert steps.first(db, [reached.id, never.id]) == {reached.id: NOON + timedelta(minutes=2)}
