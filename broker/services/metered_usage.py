@@ -82,10 +82,16 @@ class MeteredUsage:
             due = outbox.to_send(db, self._clock())
         sent = waiting = dead = 0
         for queued in due:
-            state = self._send(queued)
+            try:
+                state = self._send(queued)
+            except CashierRefused as exc:
+                # Of its customer or meter: the other accounts' usage must not wait for that.
+                state = self._put_off(queued, _LONGEST_PAUSE, str(exc))
+                log.error("account=%s meter=%s usage not told yet: %s", queued.message.key.account,
+                          queued.message.key.meter, exc)  # fmt: skip
             sent += state is MessageState.SENT
             dead += state in {MessageState.DEAD, MessageState.TOO_LATE}
-            waiting += state is MessageState.SENDING
+            waiting += state in {MessageState.DUE, MessageState.SENDING}
         self._hear_failures()
         return Sent(sent=sent, waiting=waiting, dead=dead)
 
@@ -128,19 +134,17 @@ class MeteredUsage:
             return self._end(queued, MessageState.DEAD, str(exc))
         except (CashierUnavailable, RateLimited, CredentialsRefused) as exc:
             pause = min(_LONGEST_PAUSE, timedelta(seconds=2 ** min(queued.tries, 12)))
-            with self._engine.begin() as db:
-                outbox.write(
-                    db,
-                    queued,
-                    MessageState.SENDING,
-                    first_try_at=queued.first_try_at,
-                    not_before=self._clock() + pause,
-                    error=str(exc),
-                )
+            state = self._put_off(queued, pause, str(exc))
             if isinstance(exc, CashierUnavailable):
-                return MessageState.SENDING
+                return state
             raise
         return self._end(queued, MessageState.SENT, None)
+
+    def _put_off(self, queued: Queued, pause: timedelta, error: str) -> MessageState:
+        with self._engine.begin() as db:
+            outbox.write(db, queued, queued.state, first_try_at=queued.first_try_at, not_before=self._clock() + pause,
+                         error=error)  # fmt: skip
+        return queued.state
 
     def _write(self, queued: Queued, now: datetime, first_try_at: datetime) -> Queued:
         """The try stands before the call."""

@@ -69,6 +69,21 @@ def test_an_hour_that_goes_on_is_not_told_yet(engine, metering, clock, cashier, 
     assert cashier.metered.send().sent == 1
 
 
+def test_a_customer_whom_stripe_refuses_holds_up_nobody_elses_usage(engine, metering, clock, cashier, server):
+    for node, account in (("h100-1", "lab"), ("h100-2", "astro")):
+        machine = Machine(engine, NOVEMBER, node=node).ready(NOVEMBER)
+        machine.job(7, NOVEMBER, NOVEMBER + HOUR, account=account).given_back(NOVEMBER + HOUR)
+    metering.book(clock.now)
+    server.troubles.append(StripeTrouble("/v1/customers", "before", 400))
+
+    first = cashier.metered.send()
+    clock.now += 2 * HOUR
+    second = cashier.metered.send()
+
+    assert (first.sent, first.waiting, first.dead) == (1, 1, 0)
+    assert (second.sent, second.waiting) == (1, 0) and len(server.account.usage) == 2
+
+
 @pytest.mark.parametrize("pause", [2 * HOUR, 2 * DAY], ids=["the guard holds", "the guard is over"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", [None, 409, 500])
