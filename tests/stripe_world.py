@@ -6,8 +6,7 @@ from datetime import timedelta
 import stripe
 
 from broker.cashier.stripe_api import StripeApi
-from broker.sandbox.emulators.stripe_account import StripeAccount
-from broker.sandbox.emulators.stripe_http import Dropped, StripeServer
+from broker.sandbox.emulators.stripe_http import Dropped, StripeServer, an_account
 from broker.services.cashier import make_cashier
 
 KEY = "sk_test_of_the_tests_0123456789"
@@ -39,7 +38,7 @@ class Wire(stripe.HTTPClient):
 
 
 def a_server(clock, **changes):
-    return StripeServer(account=StripeAccount(clock=clock, **changes), key=KEY)
+    return StripeServer(account=an_account(clock, **changes), key=KEY)
 
 
 def a_cashier(engine, clock, server, *, meters=False, step=lambda what: None, key=KEY, cluster="test", due=None):

@@ -16,8 +16,8 @@ from broker.cashier.errors import (
     RateLimited,
 )
 from broker.cashier.stripe_api import StripeApi
-from broker.sandbox.emulators.stripe_account import StripeAccount
-from broker.sandbox.emulators.stripe_http import StripeServer, StripeTrouble, serve
+from broker.sandbox.emulators.stripe_http import StripeServer, StripeTrouble, an_account, serve
+from broker.sandbox.emulators.stripe_metering import bill
 
 KEY = "sk_test_contract"
 HOUR = timedelta(hours=1)
@@ -30,7 +30,7 @@ def clock():
 
 @pytest.fixture
 def server(clock):
-    return StripeServer(account=StripeAccount(clock=clock), key=KEY)
+    return StripeServer(account=an_account(clock), key=KEY)
 
 
 @pytest.fixture
@@ -173,5 +173,5 @@ def test_grants_pay_metered_lines_first_by_priority(api, usage, server):
     api.make_grant("test/lab/welcome", grant, "g1")
     usage()
 
-    assert server.account.bill(subscription, NOON - HOUR, NOON + HOUR)["total"] == 260
+    assert bill(server.account, subscription, NOON - HOUR, NOON + HOUR)["total"] == 260
     assert api.grants_of(usage.customer)[0].name == "test/lab/welcome"

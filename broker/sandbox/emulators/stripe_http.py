@@ -4,17 +4,25 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from broker.sandbox.emulators import stripe_invoices, stripe_metering
 from broker.sandbox.emulators.stripe_account import Params, StripeAccount, StripeFault
 
 
 class Dropped(Exception):
     """The connection ends without an answer."""
+
+
+def an_account(clock: Callable[[], datetime], asynchronous: bool = False) -> StripeAccount:
+    """A new one that can do all that is emulated."""
+    routes = stripe_invoices.ROUTES + stripe_metering.ROUTES
+    return StripeAccount(clock=clock, routes=routes, asynchronous=asynchronous)
 
 
 @dataclass

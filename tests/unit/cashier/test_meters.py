@@ -12,6 +12,7 @@ from broker.core.errors import Refused
 from broker.db import outbox
 from broker.db.engine import reading
 from broker.sandbox.emulators.stripe_http import StripeTrouble
+from broker.sandbox.emulators.stripe_metering import bill
 from broker.services.usage_outbox import UsageOutbox
 
 HOUR = timedelta(hours=1)
@@ -173,11 +174,11 @@ def test_a_price_is_subscribed_to_once_and_stripe_bills_what_the_ledger_says(eng
     cashier.metered.send()
     cashier.grant("lab", "welcome", Decimal("1.00"), None, paid=False)
 
-    bill = server.account.bill(first, NOVEMBER, DECEMBER)
+    billed = bill(server.account, first, NOVEMBER, DECEMBER)
 
     assert again == first
     assert server.account.all("prices")[0]["unit_amount_decimal"] == "0.083055555556"
-    assert (bill["subtotal"], bill["total"]) == (748, 648)
+    assert (billed["subtotal"], billed["total"]) == (748, 648)
     assert server.account.all("subscriptions")[0]["billing_cycle_anchor"] == int(DECEMBER.timestamp())
 
 

@@ -12,6 +12,7 @@ from broker.core.errors import Refused
 from broker.db import stripe
 from broker.db.engine import reading
 from broker.sandbox.emulators.stripe_http import StripeTrouble
+from broker.sandbox.emulators.stripe_invoices import pay
 
 HOUR = timedelta(hours=1)
 PERIOD = period_of("2026-10")
@@ -153,7 +154,7 @@ def test_a_credit_note_is_issued_there_once(billing, cashier, server, clock, pai
     billing.credit("2026-10-lab", Decimal("5.00"), "the node was broken", "root")
     cashier.push([billing.invoice("2026-10-lab")])
     if paid:
-        server.account.pay(server.account.all("invoices")[0]["id"])
+        pay(server.account, server.account.all("invoices")[0]["id"])
     server.troubles.append(StripeTrouble("/v1/credit_notes", "after", None))
 
     first = cashier.push([billing.invoice("2026-10-lab-credit-1")])
