@@ -33,10 +33,12 @@ def to_csv(invoices: Iterable[Invoice]) -> str:
         head = (invoice.id, invoice.account, invoice.cost_centre or "", invoice.period.name, invoice.refers_to or "")
         for line in invoice.lines:
             writer.writerow([_harmless(cell) for cell in (*head, *_cells(line))] + _amount(line.minor, invoice))
+        rows = len(invoice.lines)
         if invoice.refers_to is not None:
+            rows = 1
             row = (*head, "1", invoice.note or "", *[""] * 12)
             writer.writerow([_harmless(cell) for cell in row] + _amount(invoice.net_minor, invoice))
-        for number, tax in enumerate(invoice.taxes, start=len(invoice.lines) + 1):
+        for number, tax in enumerate(invoice.taxes, start=rows + 1):
             text = f"{tax.name} ({tax.percent.normalize():f} %)"
             writer.writerow(
                 [_harmless(cell) for cell in (*head, str(number), text, *[""] * 12)] + _amount(tax.minor, invoice)

@@ -1,5 +1,7 @@
 """From leases to closed months, on both databases."""
 
+import csv
+import io
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -9,6 +11,7 @@ from billing_world import DECEMBER, NOVEMBER, OCTOBER, Machine, a_billing, a_met
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import DBAPIError
 
+from broker.billing.export import to_csv
 from broker.billing.invoices import period_of
 from broker.billing.slices import SliceKind
 from broker.core.errors import BrokerError, Refused
@@ -256,6 +259,8 @@ def test_a_credit_note_is_made_once_and_never_for_more_than_is_left(engine, bill
     again = billing.credit("2026-10-lab", Decimal("10.00"), "the node was broken", "root")
 
     assert (note.id, note.net_minor, note.total_minor) == ("2026-10-lab-credit-1", -1000, -1190)
+    exported = list(csv.DictReader(io.StringIO(to_csv([note]))))
+    assert [(row["position"], row["amount"]) for row in exported] == [("1", "-10.00"), ("2", "-1.90")]
     assert again == note
     with pytest.raises(BrokerError, match=r"1\.70 USD of its net can be credited"):
         billing.credit("2026-10-lab", Decimal("2.00"), "and again", "root")
